@@ -1,0 +1,115 @@
+"""How the language finds something that runs programs.
+
+A backend is a small object; packages announce theirs through the entry-point group ``asgfn.backends``:
+
+    [project.entry-points."asgfn.backends"]
+    numpy = "backends.numpy:create"
+
+`create()` is called once, the first time that the backend is asked for by name.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from asgfn.config import config
+from asgfn.errors import BackendError
+from asgfn.graph.asg import Asg
+from asgfn.graph.types import ArrayType
+
+
+class Executable(Protocol):
+    """A compiled program: called with one buffer an input, it returns one buffer an output."""
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]: ...
+
+    def as_text(self) -> str:
+        """What was compiled, for people."""
+        ...
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes: ``arguments``, ``outputs``, ``constants``, ``temporaries`` (peak), ``total``."""
+        ...
+
+
+class Backend(Protocol):
+    """What `jit` and eager operations need from a device."""
+
+    name: str
+
+    def devices(self) -> list[Any]:
+        """The devices that the backend can use; the first is the default."""
+        ...
+
+    def compile(self, asg: Asg, donated: Sequence[bool] = ()) -> Executable:
+        """Turns a graph into an executable; `donated` says which inputs may be overwritten."""
+        ...
+
+    def kernel(self, primitive: Any, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Any) -> Callable:
+        """One operation as a function from buffers to a tuple of buffers: what eager evaluation uses."""
+        ...
+
+    def to_device(self, value: np.ndarray) -> Any:
+        """A buffer with this value."""
+        ...
+
+    def to_host(self, buffer: Any, aval: ArrayType) -> np.ndarray:
+        """The value of a buffer."""
+        ...
+
+
+_GROUP = "asgfn.backends"
+_lock = threading.RLock()
+_backends: dict[str, Backend] = {}
+_factories: dict[str, Callable[[], Backend]] = {}
+
+
+def register_backend(name: str, factory: Callable[[], Backend]) -> None:
+    """Announces a backend from Python, for one process; installed packages use the entry-point group instead."""
+    with _lock:
+        _factories[name] = factory
+        _backends.pop(name, None)
+
+
+def available_backends() -> list[str]:
+    """Names of all backends that are installed."""
+    from importlib.metadata import entry_points
+
+    return sorted({*_factories, *(e.name for e in entry_points(group=_GROUP))})
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """The backend of this name; without one the configured default, else ``numpy``.
+
+    Raises:
+        BackendError: no such backend is installed, or it cannot be created.
+    """
+    name = name or config.default_backend or "numpy"
+    backend = _backends.get(name)
+    if backend is not None:
+        return backend
+    with _lock:
+        if name in _backends:
+            return _backends[name]
+        factory = _factories.get(name)
+        if factory is None:
+            from importlib.metadata import entry_points
+
+            found = [e for e in entry_points(group=_GROUP) if e.name == name]
+            if not found:
+                raise BackendError(
+                    f"no backend named {name!r} is installed; there are: {', '.join(available_backends()) or 'none'}. "
+                    "asgfn finds backends through the metadata of installed packages, so install it (pip install .) rather than only adding it to the path"
+                )
+            factory = found[0].load()
+        try:
+            created = factory()
+        except ImportError as error:
+            raise BackendError(f"backend {name!r} needs a package that is not installed: {error}") from error
+        _backends[name] = created
+        return created

@@ -1,0 +1,99 @@
+"""What can go wrong, as one hierarchy under `AsgError`.
+
+Every class also derives from the built-in exception that a NumPy or JAX user would catch.
+"""
+
+from __future__ import annotations
+
+
+class AsgError(Exception):
+    """Base of every error that asgfn raises on purpose.
+
+    The core adds to the message where the user's program asked for the operation and where its operands were made
+    (`located` says that it has done so).
+    """
+
+    located: bool = False
+
+
+class ShapeError(AsgError, TypeError, ValueError):
+    """Shapes do not fit the operation."""
+
+
+class DTypeError(AsgError, TypeError, ValueError):
+    """Dtypes do not fit the operation."""
+
+
+class AxisError(AsgError, ValueError, IndexError):
+    """An axis is out of range or named twice."""
+
+
+class IndexOutOfRangeError(AsgError, IndexError):
+    """A constant index lies outside its axis."""
+
+
+class NotAnArrayError(AsgError, TypeError):
+    """An argument is not an array and cannot become one."""
+
+
+class ConcretizationError(AsgError, TypeError):
+    """Python asked for the value of something that is only being traced."""
+
+
+class TracerBoolConversionError(ConcretizationError):
+    """`if`, `while`, `and`, ... on a traced value."""
+
+
+class TracerIntegerConversionError(ConcretizationError):
+    """`int()`, `range()`, a Python index, ... on a traced value."""
+
+
+class TracerArrayConversionError(ConcretizationError):
+    """NumPy asked for the value of a traced array."""
+
+
+class NonConcreteBooleanIndexError(ConcretizationError, IndexError):
+    """A boolean mask whose number of true entries is not known while tracing."""
+
+
+class UnexpectedTracerError(AsgError):
+    """A tracer outlived the function whose trace made it."""
+
+
+LeakedTracerError = UnexpectedTracerError
+
+
+class StructureError(AsgError, TypeError, ValueError):
+    """Two pytrees, or the carries or branches of control flow, do not have the same structure."""
+
+
+class TransformError(AsgError, TypeError, ValueError):
+    """A transform was asked for something that it cannot do (the gradient of a non-scalar, a missing rule, ...)."""
+
+
+class ImmutableError(AsgError, TypeError):
+    """In-place assignment to an array."""
+
+
+class GraphError(AsgError, ValueError):
+    """A graph is not well formed, or its bytes are not a graph."""
+
+
+class UnboundAxisError(AsgError, NameError):
+    """A collective names an axis that no enclosing `vmap` binds."""
+
+
+class NonFiniteError(AsgError, FloatingPointError):
+    """`debug_nans` or `debug_infs` found the operation that made the first NaN or infinity."""
+
+
+class DeletedArrayError(AsgError, RuntimeError):
+    """An array whose memory was donated to a jitted call was used again."""
+
+
+class BackendError(AsgError, RuntimeError):
+    """A backend is missing, or failed."""
+
+
+class CallbackError(AsgError, RuntimeError):
+    """A Python callback returned something else than it promised."""

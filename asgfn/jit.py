@@ -1,0 +1,313 @@
+"""`jit`: trace once for each kind of arguments, compile, then only run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from asgfn.backend import get_backend
+from asgfn.config import config
+from asgfn.errors import TransformError
+from asgfn.graph.asg import Asg
+from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
+from asgfn.transforms.call import jit_p
+from asgfn.transforms.differentiate import as_function
+from asgfn.transforms.function import check_leaves, function_name, leaf_names, trace_to_graph
+from asgfn.transforms.static import StaticArguments, as_tuple
+from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
+
+
+
+class _Entry:
+    """What is remembered for one kind of arguments."""
+
+    __slots__ = ("asg", "executable", "out_tree", "out_types")
+
+    def __init__(self, asg: Asg, out_tree: Any):
+        self.asg = asg
+        self.out_tree = out_tree
+        self.out_types = asg.out_types
+        self.executable: Any = None
+
+
+class Jitted:
+    """A jitted function. Calling it traces and compiles for new shapes, dtypes, structures and static values; then it runs."""
+
+    def __init__(
+        self,
+        fun: Callable,
+        static_argnums: int | Sequence[int] | None = None,
+        static_argnames: str | Sequence[str] | None = None,
+        donate_argnums: int | Sequence[int] | None = None,
+        donate_argnames: str | Sequence[str] | None = None,
+        keep_unused: bool = False,
+        device: Any = None,
+        backend: str | None = None,
+        inline: bool = False,
+    ):
+        self._fun = as_function("jit", fun)
+        self._name = function_name(fun)
+        self._static = StaticArguments(self._fun, static_argnums, static_argnames)
+        self._donate = StaticArguments(self._fun, donate_argnums, donate_argnames)
+        both = set(self._static.nums) & set(self._donate.nums)
+        if both:
+            raise ValueError(f"jit({self._name}): arguments {sorted(both)} are both static and donated")
+        self._backend = backend
+        self._inline = inline
+        self._cache: dict[Any, _Entry] = {}
+        update_wrapper(self, self._fun, updated=())
+        del keep_unused, device
+
+    # ------------------------------------------------------------------ calling
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if config.disable_jit:
+            return self._fun(*args, **kwargs)
+        if self._static:
+            fun, args, kwargs, static_key = self._split(args, kwargs)
+        else:
+            fun, static_key = self._fun, None
+        leaves, tree = tree_flatten((args, kwargs))
+        traced = state.staging is not None
+        for i, x in enumerate(leaves):
+            kind = type(x)
+            if kind is not ConcreteArray:
+                if kind is Tracer:
+                    traced = True
+                else:
+                    leaves = self._arrays(leaves, args, kwargs)
+                    traced = traced or any(type(y) is Tracer for y in leaves)
+                    break
+        key = (tuple([x.aval for x in leaves]), tree, static_key, config.trace_key, state.axes)
+        entry = self._cache.get(key)
+        if entry is None:
+            entry, captured = self._trace(fun, args, kwargs, [x.aval for x in leaves])
+            if captured:  # the graph reads values of enclosing traces, so it is good for this call only
+                return self._call_traced(entry, [*leaves, *captured])
+            self._cache[key] = entry
+        if traced:
+            return self._call_traced(entry, leaves)
+        executable = entry.executable
+        if executable is None:
+            executable = entry.executable = self._compile(entry, args, kwargs)
+        buffers = [x.buffer for x in leaves]
+        for i, b in enumerate(buffers):
+            if type(b) is not np.ndarray:
+                buffers[i] = leaves[i].value
+        outs = executable(buffers)
+        if self._donate:
+            self._delete_donated(args, kwargs, outs)
+        return tree_unflatten(entry.out_tree, list(map(concrete, outs, entry.out_types)))
+
+    def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
+        dynamic, named, static, static_named = self._static.split(args, kwargs)
+        key = (static, static_named, tuple(type(v) for _, v in (*static, *static_named)))
+        try:
+            hash(key)
+        except TypeError:
+            for where, value in (*static, *static_named):
+                try:
+                    hash(value)
+                except TypeError:
+                    label = where if isinstance(where, str) else self._static.positional[where] if where < len(self._static.positional) else f"number {where}"
+                    raise TransformError(
+                        f"jit({self._name}): static argument {label} = {value!r} of type {type(value).__name__} is not hashable. Static arguments are part of the cache key: "
+                        "use a tuple instead of a list, a frozen dataclass instead of a dict, or pass arrays as ordinary arguments"
+                    ) from None
+            raise
+        return self._static.fill(static, static_named), dynamic, named, key
+
+    def _arrays(self, leaves: Sequence[Any], args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+        return check_leaves(leaves, lambda: leaf_names(self._fun, args, kwargs), "jit", self._fun)
+
+    def _trace(self, fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], types: Sequence[Any]) -> tuple[_Entry, list[Any]]:
+        asg, captured, out_tree = trace_to_graph(fun, args, kwargs, why="jit", types=types)
+        return _Entry(asg.replace(name=self._name), out_tree), captured
+
+    def _call_traced(self, entry: _Entry, leaves: Sequence[Any]) -> Any:
+        outs = bind(jit_p, *leaves, asg=entry.asg, name=self._name)
+        return tree_unflatten(entry.out_tree, outs)
+
+    def _compile(self, entry: _Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        return get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
+
+    # ------------------------------------------------------------------ donation
+    def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:
+        marks: list[bool] = []
+        donated = self._dynamic_positions(len(args))
+        for i, a in enumerate(args):
+            marks += [i in donated] * tree_structure(a).num_leaves
+        for k in sorted(kwargs):
+            marks += [k in self._donate.names] * tree_structure(kwargs[k]).num_leaves
+        return marks if any(marks) else []
+
+    def _dynamic_positions(self, n: int) -> set[int]:
+        """Positions of donated arguments among those that are not static."""
+        dynamic = [i for i in range(n + len(self._static.nums)) if i not in self._static.nums]
+        return {k for k, i in enumerate(dynamic) if i in self._donate.nums}
+
+    def _delete_donated(self, args: Sequence[Any], kwargs: dict[str, Any], outs: Sequence[Any]) -> None:
+        leaves, _ = tree_flatten((args, kwargs))
+        for x, given in zip(leaves, self._donated(args, kwargs) or [False] * len(leaves), strict=True):
+            if given and type(x) is ConcreteArray:
+                x.delete()
+
+    # ------------------------------------------------------------------ ahead of time
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The graph for these arguments (arrays or `ShapeDtypeStruct`s), ready to be compiled."""
+        fun, dynamic, named = self._static.bind(args, kwargs)
+        entry, captured = self._trace(fun, dynamic, named, None)  # type: ignore[arg-type]
+        if captured:
+            raise TransformError(f"lower({self._name}): the function uses traced values of an enclosing function; pass them as arguments")
+        tree = tree_structure((tuple(dynamic), named))
+        return Lowered(self, entry, tree, self._donated(dynamic, named), self._static)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Same as `lower`: in asgfn a traced program is a graph already."""
+        return self.lower(*args, **kwargs)
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Types of the result as `ShapeDtypeStruct`s, without computing anything."""
+        from asgfn.transforms.shapes import eval_shape
+
+        return eval_shape(self._fun, *args, **kwargs)
+
+    def clear_cache(self) -> None:
+        """Forgets everything traced and compiled."""
+        self._cache.clear()
+
+    def _cache_size(self) -> int:
+        return len(self._cache)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: binds like a function does."""
+        if instance is None:
+            return self
+        from functools import partial
+
+        return partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jitted {self._name}>"
+
+
+class Lowered:
+    """A traced program for given argument types."""
+
+    def __init__(self, jitted: Jitted, entry: _Entry, in_tree: Any, donated: Sequence[bool], static: StaticArguments):
+        self._jitted = jitted
+        self._entry = entry
+        self.in_tree = in_tree
+        self.out_tree = entry.out_tree
+        self._donated = donated
+        self._static = static
+
+    @property
+    def asg(self) -> Asg:
+        """The graph."""
+        return self._entry.asg.replace(in_tree=self.in_tree, out_tree=self.out_tree)
+
+    jaxpr = asg
+
+    @property
+    def in_avals(self) -> tuple:
+        return self.asg.inputs
+
+    @property
+    def out_info(self) -> Any:
+        """Types of the result."""
+        from asgfn.transforms.shapes import ShapeDtypeStruct
+
+        return tree_unflatten(self.out_tree, [ShapeDtypeStruct(t.shape, t.dtype, weak_type=t.weak_type) for t in self.asg.out_types])
+
+    def as_text(self, dialect: str | None = None) -> str:
+        """The graph as text."""
+        return self.asg.text()
+
+    def lower(self) -> Lowered:
+        return self
+
+    def compile(self) -> Compiled:
+        """Compiles for the function's backend."""
+        backend = get_backend(self._jitted._backend)
+        return Compiled(self, backend.compile(self._entry.asg, self._donated))
+
+    def __repr__(self) -> str:
+        return f"<lowered {self._entry.asg.name}: {len(self._entry.asg.nodes)} nodes>"
+
+
+class Compiled:
+    """A compiled program: called with arguments of the types that it was lowered for."""
+
+    def __init__(self, lowered: Lowered, executable: Any):
+        self._lowered = lowered
+        self.executable = executable
+
+    @property
+    def asg(self) -> Asg:
+        """The graph that was compiled."""
+        return self._lowered.asg
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by use: arguments, outputs, constants, temporaries, total."""
+        return self.executable.memory
+
+    def memory_analysis(self) -> dict[str, int]:
+        return self.memory
+
+    def cost_analysis(self) -> dict[str, float]:
+        """Floating point operations and bytes, estimated from the graph."""
+        from asgfn.graph.cost import cost
+
+        return cost(self.asg)
+
+    def as_text(self) -> str:
+        """What was compiled, as text."""
+        return self.executable.as_text()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, tree = tree_flatten((args, kwargs))
+        lowered = self._lowered
+        name = lowered._entry.asg.name
+        if tree != lowered.in_tree:
+            raise TransformError(f"compiled {name}: it takes arguments of structure {lowered.in_tree}, got {tree} (static arguments are left out)")
+        arrays = [as_array(x) for x in leaves]
+        if any(type(x) is Tracer for x in arrays):
+            raise TransformError(f"compiled {name}: a compiled program cannot be transformed or called on traced values; use the jitted function")
+        for k, (x, t) in enumerate(zip(arrays, lowered._entry.asg.inputs, strict=True)):
+            if x.shape != t.shape or x.dtype != t.dtype:
+                raise TransformError(
+                    f"compiled {name}: argument {lowered._entry.asg.input_names[k]} was compiled as {t}, called with {x.aval}; compile again for other types"
+                )
+        outs = self.executable([x.value for x in arrays])
+        for x, given in zip(leaves, lowered._donated or [False] * len(leaves), strict=True):
+            if given and type(x) is ConcreteArray:
+                x.delete()
+        return tree_unflatten(lowered.out_tree, list(map(concrete, outs, lowered._entry.out_types)))
+
+
+def jit(fun: Callable | None = None, **options: Any) -> Any:
+    """Compiles a function the first time it is called with arguments of given shapes, dtypes and structure.
+
+    Arguments:
+        fun: a function from pytrees of arrays to a pytree of arrays.
+        static_argnums, static_argnames: arguments that are Python values, part of the program; they must be hashable, and
+            each new value compiles anew.
+        donate_argnums, donate_argnames: arguments whose memory the call may reuse; they are deleted by it.
+        backend: name of the backend; by default the configured one.
+
+    Also usable as a decorator with options: ``@jit(static_argnums=0)``.
+
+    Raises (when called):
+        ConcretizationError: the function asks for the value of a traced argument (``if x > 0``).
+        TransformError: a static argument is not hashable.
+    """
+    if fun is None:
+        return lambda f: Jitted(f, **options)
+    return Jitted(fun, **options)
+
+
+__all__ = ["Compiled", "Jitted", "Lowered", "jit"]

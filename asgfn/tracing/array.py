@@ -1,0 +1,142 @@
+"""`Array`: the value that users hold, concrete or traced.
+
+The operators and methods (`x + y`, `x.sum()`, `x.at[...]`) are the functions of `asgfn.numpy`; that package installs
+them here when it is imported, so that an operation is written once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from asgfn.errors import DeletedArrayError, NotAnArrayError
+from asgfn.graph.types import ArrayType
+
+
+class Array:
+    """An immutable n-dimensional array.
+
+    Users make arrays with `asgfn.numpy.array`, `zeros`, ... Under a transform the same name stands for a traced
+    value (`Tracer`), which has a shape and a dtype but no value yet.
+    """
+
+    __slots__ = ("__weakref__", "aval")
+    __array_priority__ = 100  # NumPy arrays on the left of an operator let us answer
+    __hash__ = None  # type: ignore[assignment]
+
+    aval: ArrayType
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Array:
+        if cls is Array:
+            raise TypeError("Array is not called directly: make arrays with asgfn.numpy.array(...)")
+        return object.__new__(cls)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the elements."""
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.aval.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.aval.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the elements take."""
+        return self.aval.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes that one element takes."""
+        return self.aval.dtype.itemsize
+
+    @property
+    def weak_type(self) -> bool:
+        """Whether the dtype came from a Python scalar and gives way to other dtypes in promotion."""
+        return self.aval.weak_type
+
+
+class ConcreteArray(Array):
+    """An array that has its value, on some backend's device.
+
+    `buffer` is that backend's own representation (an `np.ndarray` for the CPU); None after the array was donated.
+    """
+
+    __slots__ = ("buffer", "device")
+
+    buffer: Any
+    device: Any
+
+    @property
+    def value(self) -> np.ndarray:
+        """The value as a read-only NumPy array (a copy when it lives on another device)."""
+        buffer = self.buffer
+        if type(buffer) is np.ndarray:
+            return buffer
+        if buffer is None:
+            raise DeletedArrayError(
+                f"this array ({self.aval}) was deleted: it was donated to a jitted call (donate_argnums) or .delete() was called. "
+                "Keep using the call's result instead, or do not donate the argument"
+            )
+        return self.device.to_host(buffer, self.aval)
+
+    def delete(self) -> None:
+        """Gives the memory back; later use raises DeletedArrayError."""
+        self.buffer = None
+
+    def is_deleted(self) -> bool:
+        return self.buffer is None
+
+    def block_until_ready(self) -> ConcreteArray:
+        """Waits until the value has been computed. Returns the array."""
+        if self.buffer is None:
+            _ = self.value
+        if self.device is not None:
+            self.device.wait(self.buffer)
+        return self
+
+
+def concrete(value: np.ndarray, aval: ArrayType) -> ConcreteArray:
+    """Wraps a NumPy array that nobody else will write to."""
+    array = ConcreteArray.__new__(ConcreteArray)
+    if type(value) is not np.ndarray:
+        value = np.asarray(value)
+    value.flags.writeable = False
+    array.buffer = value
+    array.device = None
+    array.aval = aval
+    return array
+
+
+def reject(x: Any, where: str = "") -> NotAnArrayError:
+    """The error for something that is not an array, with a remedy for the usual cases."""
+    kind = type(x)
+    what = f"{where}: " if where else ""
+    if isinstance(x, (list, tuple)):
+        hint = f"{kind.__name__}s are not taken as arrays implicitly; write asgfn.numpy.asarray(...)"
+    elif x is None:
+        hint = "None is not an array; did a function forget to return, or an optional argument go missing?"
+    elif isinstance(x, str):
+        hint = "strings are not arrays; pass them as static arguments (static_argnums, static_argnames)"
+    elif isinstance(x, dict) or hasattr(x, "__dataclass_fields__"):
+        hint = "this is a container: use its leaves, or asgfn.tree.map to work on all of them"
+    else:
+        hint = "expected an array or a number"
+    return NotAnArrayError(f"{what}{_short(x)} of type {kind.__name__} is not an array: {hint}")
+
+
+def _short(x: Any) -> str:
+    text = repr(x)
+    return text if len(text) <= 60 else text[:57] + "..."

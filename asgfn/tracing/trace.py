@@ -1,0 +1,508 @@
+"""Tracing: running a Python function on stand-ins to record what it does.
+
+`bind` is the one place through which every operation goes. It looks at the operands: if none of them is traced (and
+no `jit` is being traced) the operation is evaluated at once; else it becomes a node of the innermost trace that any
+operand belongs to. Operands of outer traces, and concrete arrays, enter that trace as captured values.
+
+A trace may know values for its inputs (under `grad`, say). Then Python may ask a tracer for its value: the part of the
+graph that it depends on is evaluated with the values of the enclosing level, which are arrays or outer tracers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from asgfn import dtypes
+from asgfn.backend import get_backend
+from asgfn.config import config
+from asgfn.errors import (
+    AsgError,
+    ConcretizationError,
+    NonFiniteError,
+    NotAnArrayError,
+    UnexpectedTracerError,
+)
+from asgfn.graph.asg import NO_PARAMS, Asg, Node, Params
+from asgfn.graph.types import ArrayType, SourceInfo
+from asgfn.tracing.array import Array, ConcreteArray, concrete, reject
+from asgfn.tracing.source import user_source
+from asgfn.tracing.state import state
+
+
+class Tracer(Array):
+    """A value of a program that is being traced: it has a type, and a value only when its trace knows its inputs'."""
+
+    __slots__ = ("id", "trace")
+
+    id: int
+    trace: Trace
+
+    def __repr__(self) -> str:
+        return f"Tracer<{self.aval}>"
+
+
+def _tracer(trace: Trace, id: int, aval: ArrayType) -> Tracer:
+    t = Tracer.__new__(Tracer)
+    t.trace = trace
+    t.id = id
+    t.aval = aval
+    return t
+
+
+class Record:
+    """A node while its trace is open: value ids are provisional."""
+
+    __slots__ = ("first", "inputs", "out_types", "params", "primitive", "scope", "source")
+
+    def __init__(
+        self,
+        primitive: Any,
+        inputs: tuple[int, ...],
+        params: Params,
+        out_types: tuple[ArrayType, ...],
+        first: int,
+        scope: str,
+        source: SourceInfo | None,
+    ):
+        self.primitive = primitive
+        self.inputs = inputs
+        self.params = params
+        self.out_types = out_types
+        self.first = first
+        self.scope = scope
+        self.source = source
+
+
+class Trace:
+    """A graph in the making.
+
+    Attributes:
+        level: how deep it is nested in other traces; an operation goes to the highest level among its operands.
+        staging: whether operations without traced operands are recorded too.
+        values: one value an input (None where unknown) if Python may ask for values; None if it may not.
+        why: what to tell users who ask for a value where there is none.
+    """
+
+    def __init__(self, *, staging: bool, name: str = "", values: list[Any] | None = None, why: str = "jit"):
+        self.level = state.depth + 1
+        self.staging = staging
+        self.outer_staging = state.staging
+        self.name = name
+        self.why = why
+        self.closed = False
+        self.types: list[ArrayType] = []  # by provisional id
+        self.producer: list[Record | None] = []
+        self.records: list[Record] = []
+        self.inputs: list[int] = []
+        self.input_names: list[str] = []
+        self.captured: dict[int, int] = {}  # id(value) -> provisional id
+        self.captured_values: dict[int, Any] = {}  # provisional id -> value of an outer level, kept alive
+        self.values = values
+        self.known: dict[int, Any] = {}  # provisional id -> evaluated value
+
+    # ------------------------------------------------------------------ recording
+    def new_input(self, aval: ArrayType, name: str = "") -> Tracer:
+        i = len(self.types)
+        self.types.append(aval)
+        self.producer.append(None)
+        self.inputs.append(i)
+        self.input_names.append(name)
+        return _tracer(self, i, aval)
+
+    def capture(self, value: Array) -> int:
+        """The id under which a value from outside this trace is known in it."""
+        key = id(value)
+        i = self.captured.get(key)
+        if i is None:
+            i = len(self.types)
+            self.types.append(value.aval)
+            self.producer.append(None)
+            self.captured[key] = i
+            self.captured_values[i] = value
+        return i
+
+    def record(self, prim: Any, args: Sequence[Array], params: dict[str, Any]) -> Any:
+        ids = tuple([a.id if type(a) is Tracer and a.trace is self else self.capture(a) for a in args])
+        try:
+            out = prim.type_rule(*[a.aval for a in args], **params)
+        except AsgError as error:
+            raise locate(error, prim, args) from None
+        out_types = out if prim.multiple_results else (out,)
+        first = len(self.types)
+        frozen = Params(params) if params else NO_PARAMS
+        source = state.source or user_source(3)
+        record = Record(prim, ids, frozen, out_types, first, state.scope, source)
+        self.records.append(record)
+        self.types.extend(out_types)
+        if not prim.multiple_results:
+            self.producer.append(record)
+            return _tracer(self, first, out)
+        self.producer.extend([record] * len(out_types))
+        return tuple([_tracer(self, first + k, t) for k, t in enumerate(out_types)])
+
+    # ------------------------------------------------------------------ values on demand
+    def evaluate(self, tracer: Tracer) -> Any:
+        """The tracer's value on the enclosing level.
+
+        Raises:
+            ConcretizationError: when it depends on an input whose value is not known.
+        """
+        if self.values is None:
+            raise ConcretizationError(f"the value of {describe(tracer)} is not known while it is being traced for {self.why}")
+        known = self.known
+        if not known:
+            known.update({i: v for i, v in zip(self.inputs, self.values, strict=True)})
+        needed: set[int] = set()
+        todo = [tracer.id]
+        while todo:
+            i = todo.pop()
+            if i in known or i in needed or i in self.captured_values:
+                continue
+            needed.add(i)
+            record = self.producer[i]
+            assert record is not None, "an input of the trace has no value"
+            todo.extend(record.inputs)
+        saved = state.staging, state.source
+        state.staging = self.outer_staging
+        try:
+            done: set[int] = set()
+            for i in sorted(needed):
+                record = self.producer[i]
+                if record is None or record.first in done:
+                    continue
+                done.add(record.first)
+                state.source = record.source
+                args = [self.captured_values[k] if k in self.captured_values else known[k] for k in record.inputs]
+                out = bind(record.primitive, *args, **record.params)
+                if record.primitive.multiple_results:
+                    known.update(zip(range(record.first, record.first + len(out)), out, strict=True))
+                else:
+                    known[record.first] = out
+        finally:
+            state.staging, state.source = saved
+        return self.captured_values[tracer.id] if tracer.id in self.captured_values else known[tracer.id]
+
+    # ------------------------------------------------------------------ the result
+    def finish(self, outputs: Sequence[Array]) -> tuple[Asg, list[Any]]:
+        """The recorded graph without what the outputs do not need, and the captured values.
+
+        Captured tracers of outer levels become extra inputs, after the trace's own; captured concrete arrays become
+        constants. The second result lists the former.
+        """
+        out_ids = [o.id if type(o) is Tracer and o.trace is self else self.capture(o) for o in outputs]
+        live = set(out_ids)
+        kept: list[Record] = []
+        for record in reversed(self.records):
+            first = record.first
+            if record.primitive.is_effectful(record.params) or any(first + k in live for k in range(len(record.out_types))):
+                live.update(record.inputs)
+                kept.append(record)
+        kept.reverse()
+
+        new_id: dict[int, int] = {}
+        in_types = [self.types[i] for i in self.inputs]
+        names = list(self.input_names)
+        for i in self.inputs:
+            new_id[i] = len(new_id)
+        captures: list[Any] = []
+        constants: list[np.ndarray] = []
+        constant_types: list[ArrayType] = []
+        constant_at: list[int] = []
+        by_value: dict[tuple, int] = {}
+        same: dict[int, int] = {}
+        for i, value in self.captured_values.items():
+            if i not in live:
+                continue
+            if type(value) is Tracer:
+                new_id[i] = len(new_id)
+                in_types.append(value.aval)
+                names.append(f"captured{len(captures)}")
+                captures.append(value)
+                continue
+            array = value.value
+            if array.size == 1:  # scalars repeat all over a program: keep one of each
+                key = (value.aval, array.tobytes())
+                if key in by_value:
+                    same[i] = by_value[key]
+                    continue
+                by_value[key] = i
+            constant_at.append(i)
+            constants.append(array)
+            constant_types.append(value.aval)
+        for i in constant_at:
+            new_id[i] = len(new_id)
+        for i, twin in same.items():
+            new_id[i] = new_id[twin]
+        at = len(in_types) + len(constants)
+        nodes = []
+        for record in kept:
+            nodes.append(
+                Node(
+                    record.primitive,
+                    tuple([new_id[i] for i in record.inputs]),
+                    record.params,
+                    record.out_types,
+                    record.scope,
+                    record.source,
+                )
+            )
+            for k in range(len(record.out_types)):
+                new_id[record.first + k] = at
+                at += 1
+        asg = Asg(
+            in_types,
+            constants,
+            nodes,
+            [new_id[i] for i in out_ids],
+            constant_types=constant_types,
+            name=self.name,
+            input_names=names,
+        )
+        return asg, captures
+
+
+def open_trace(trace: Trace) -> tuple:
+    """Makes a trace the innermost one; returns what `close_trace` needs to undo that."""
+    saved = state.depth, state.staging, state.scope, state.source
+    state.depth = trace.level
+    state.source = None
+    if trace.staging:
+        state.staging = trace
+        state.scope = ""
+    return saved
+
+
+def close_trace(trace: Trace, saved: tuple) -> None:
+    trace.closed = True
+    state.depth, state.staging, state.scope, state.source = saved
+
+
+def trace_flat(
+    fun: Callable[..., Sequence[Any]],
+    in_types: Sequence[ArrayType],
+    *,
+    name: str = "",
+    input_names: Sequence[str] | None = None,
+    values: list[Any] | None = None,
+    staging: bool = True,
+    why: str = "jit",
+) -> tuple[Asg, list[Any]]:
+    """Traces a function from arrays to a flat sequence of arrays.
+
+    Returns:
+        the graph, whose inputs are `in_types` followed by the types of captured outer tracers, and these tracers.
+    """
+    trace = Trace(staging=staging, name=name, values=values, why=why)
+    saved = open_trace(trace)
+    try:
+        labels = input_names or [""] * len(in_types)
+        tracers = [trace.new_input(t, label) for t, label in zip(in_types, labels, strict=True)]
+        outs = fun(*tracers)
+        return trace.finish([as_array(o) for o in outs])
+    finally:
+        close_trace(trace, saved)
+
+
+# ---------------------------------------------------------------------------------------------- conversions
+_small_scalars: dict[tuple, ConcreteArray] = {}
+
+
+def _scalar(x: Any, dtype: np.dtype) -> ConcreteArray:
+    weak = type(x) is not bool
+    try:
+        value = np.array(x, dtype)
+    except OverflowError:
+        raise OverflowError(
+            f"Python int {x} is too large to convert to {dtype.name}"
+            + ("" if config.enable_x64 else "; 64-bit dtypes need asgfn.config.update('enable_x64', True)")
+        ) from None
+    return concrete(value, ArrayType((), dtype, weak))
+
+
+def as_array(x: Any, where: str = "") -> Array:
+    """An Array of anything that may stand for one: arrays, NumPy arrays and scalars, Python numbers (weakly typed).
+
+    Raises:
+        NotAnArrayError: for anything else (lists, None, strings, ...).
+    """
+    kind = type(x)
+    if kind is ConcreteArray or kind is Tracer:
+        return x
+    dtype = dtypes.scalar_dtype(x)
+    if dtype is not None:
+        key = (kind, x, dtype)
+        if x == 0:  # 0.0 and -0.0 are equal but not the same
+            return _scalar(x, dtype)
+        found = _small_scalars.get(key)
+        if found is None:
+            found = _scalar(x, dtype)
+            if len(_small_scalars) < 4096:
+                _small_scalars[key] = found
+        return found
+    if isinstance(x, (np.ndarray, np.generic)):
+        if isinstance(x, np.ma.MaskedArray):
+            raise NotAnArrayError(f"{where or 'asgfn'}: masked arrays are not supported; fill them first (x.filled(value))")
+        value = np.array(x, dtype=dtypes.canonicalize(x.dtype), order="C", copy=True)
+        return concrete(value, ArrayType(value.shape, value.dtype))
+    if isinstance(x, Array):
+        return x
+    convert = getattr(x, "__asgfn_array__", None) or getattr(x, "__jax_array__", None)
+    if convert is not None:
+        return as_array(convert(), where)
+    # torch tensors, pandas columns and the like; containers and objects are not silently turned into arrays
+    if hasattr(x, "__array__") and hasattr(x, "dtype"):
+        return as_array(np.asarray(x), where)
+    if isinstance(x, (int, float, complex)):  # subclasses: enum members, ...
+        base = next(b for b in (bool, int, float, complex) if isinstance(x, b))
+        return as_array(base(x))
+    raise reject(x, where)
+
+
+def type_of(x: Any) -> ArrayType:
+    """The ArrayType of anything that `as_array` takes, or of a ShapeDtypeStruct-like object."""
+    aval = getattr(x, "aval", None)
+    if isinstance(aval, ArrayType):
+        return aval
+    if isinstance(x, ArrayType):
+        return x
+    if not isinstance(x, (np.ndarray, np.generic)) and hasattr(x, "shape") and hasattr(x, "dtype"):
+        return ArrayType(tuple(x.shape), dtypes.canonicalize(x.dtype), bool(getattr(x, "weak_type", False)))
+    if isinstance(x, (np.ndarray, np.generic)):
+        return ArrayType(x.shape, dtypes.canonicalize(x.dtype))
+    return as_array(x).aval
+
+
+# ---------------------------------------------------------------------------------------------- bind
+def bind(prim: Any, *args: Any, **params: Any) -> Any:
+    """Applies a primitive: evaluates it, or records it on the innermost trace that is concerned.
+
+    Returns an Array, or a tuple of them when the primitive has several results.
+    """
+    trace: Trace | None = state.staging
+    level = trace.level if trace is not None else 0
+    ready = True
+    for a in args:
+        kind = type(a)
+        if kind is Tracer:
+            owner = a.trace
+            if owner.closed:
+                raise _leaked(a, prim)
+            if owner.level > level:
+                trace = owner
+                level = owner.level
+        elif kind is not ConcreteArray:
+            ready = False
+    if not ready:
+        args = tuple([as_array(a, prim.name) for a in args])
+    if trace is not None:
+        return trace.record(prim, args, params)
+    return _evaluate(prim, args, params)
+
+
+_kernels: dict[tuple, tuple] = {}
+
+
+def clear_kernels() -> None:
+    """Forgets the kernels of eager operations."""
+    _kernels.clear()
+
+
+def _evaluate(prim: Any, args: Sequence[ConcreteArray], params: dict[str, Any]) -> Any:
+    types = tuple([a.aval for a in args])
+    name = config.default_backend
+    try:
+        key = (prim, types, tuple(params.items()), name, prim.holds_graphs and config.trace_key)
+        entry = _kernels.get(key)
+    except TypeError as error:
+        raise TypeError(f"{prim.name}: a parameter is not hashable: {params} ({error})") from None
+    if entry is None:
+        try:
+            out = prim.type_rule(*types, **params)
+        except AsgError as error:
+            raise locate(error, prim, args) from None
+        out_types = out if prim.multiple_results else (out,)
+        kernel = get_backend("numpy").kernel(prim, types, out_types, params)
+        entry = (kernel, out_types)
+        if len(_kernels) > 8192:
+            _kernels.clear()
+        _kernels[key] = entry
+    kernel, out_types = entry
+    outs = kernel([a.value for a in args])
+    if config.debug_nans or config.debug_infs:
+        check_finite(prim, outs, state.source or user_source(3))
+    if prim.multiple_results:
+        return tuple([concrete(v, t) for v, t in zip(outs, out_types, strict=True)])
+    return concrete(outs[0], out_types[0])
+
+
+def check_finite(prim: Any, values: Sequence[np.ndarray], source: SourceInfo | None, scope: str = "") -> None:
+    """Raises NonFiniteError if `debug_nans` (`debug_infs`) is on and a value has a NaN (an infinity)."""
+    for value in values:
+        if not dtypes.is_inexact(value.dtype):
+            continue
+        found = None
+        if config.debug_nans and np.isnan(value).any():
+            found = "nan"
+        elif config.debug_infs and np.isinf(value).any():
+            found = "infinity"
+        if found:
+            place = f"\n  at {source}" if source is not None else ""
+            place += f"\n  in scope {scope}" if scope else ""
+            raise NonFiniteError(
+                f"invalid value ({found}) encountered in {prim.name}, which made {value.dtype.name}{list(value.shape)}{place}"
+            )
+
+
+# ---------------------------------------------------------------------------------------------- what errors say
+def describe(x: Any) -> str:
+    """A value in words: its type and where it was made."""
+    if type(x) is Tracer:
+        origin = origin_of(x)
+        return f"{x.aval}{' ' + origin if origin else ''}"
+    if isinstance(x, Array):
+        return str(x.aval)
+    return repr(x)
+
+
+def origin_of(x: Tracer) -> str:
+    """Where a traced value comes from: the operation and the user's line, or the argument's path."""
+    trace = x.trace
+    record = trace.producer[x.id]
+    if record is not None:
+        return f"made by {record.primitive.name}" + (f" at {record.source}" if record.source else "")
+    if x.id in trace.captured_values:
+        return describe(trace.captured_values[x.id])
+    for position, i in enumerate(trace.inputs):
+        if i == x.id:
+            label = trace.input_names[position]
+            return f"argument {label}" + (f" of {trace.name}" if trace.name else "") if label else f"argument {position}"
+    return ""
+
+
+def locate(error: AsgError, prim: Any, args: Sequence[Any]) -> AsgError:
+    """Adds to an error's message where the user asked for the operation and where the operands come from."""
+    if error.located:
+        return error
+    lines = [str(error)]
+    source = state.source or user_source(3)
+    if source is not None:
+        lines.append(f"  in {prim.name} at {source}")
+    for k, a in enumerate(args):
+        if isinstance(a, Array):
+            lines.append(f"  operand {k}: {describe(a)}")
+    error.args = ("\n".join(lines), *error.args[1:])
+    error.located = True
+    return error
+
+
+def _leaked(x: Tracer, prim: Any) -> UnexpectedTracerError:
+    where = user_source(2)
+    return UnexpectedTracerError(
+        f"a traced value leaked out of the function that was being traced ({x.trace.name or x.trace.why}) and was used later, by {prim.name}"
+        + (f" at {where}" if where else "")
+        + f".\n  leaked value: {describe(x)}\n"
+        "  A traced value only lives while its function is traced. Return it from the function instead of storing it in a global, an attribute, a closure or a list"
+    )

@@ -1,0 +1,1 @@
+"""How programs run: each backend turns a graph into an executable."""
