@@ -106,6 +106,11 @@ def enable_x64(enabled: bool = True) -> Any:
     return config.override(enable_x64=bool(enabled))
 
 
+def disable_x64() -> Any:
+    """`with disable_x64():` narrows 64-bit dtypes inside the block."""
+    return config.override(enable_x64=False)
+
+
 def disable_jit(disable: bool = True) -> Any:
     """`with asgfn.disable_jit():` runs jitted functions op by op, so that `print` and debuggers see values."""
     return config.override(disable_jit=bool(disable))

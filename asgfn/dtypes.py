@@ -220,7 +220,7 @@ def _type_of(x: Any) -> tuple[np.dtype, bool]:
         return dtype, dtype != _bool
     if isinstance(x, type) and x in (int, float, complex):
         return canonicalize(x), True
-    if isinstance(x, (np.ndarray, np.generic)) or hasattr(x, "shape"):
+    if isinstance(x, (np.ndarray, np.generic)) or (not isinstance(x, (np.dtype, type)) and hasattr(x, "shape")):
         return canonicalize(x.dtype), bool(getattr(x, "weak_type", False))
     return canonicalize(x), False
 

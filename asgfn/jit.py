@@ -55,6 +55,7 @@ class Jitted:
         both = set(self._static.nums) & set(self._donate.nums)
         if both:
             raise ValueError(f"jit({self._name}): arguments {sorted(both)} are both static and donated")
+        self._is_static, self._donates = bool(self._static), bool(self._donate)
         self._backend = backend
         self._inline = inline
         self._cache: dict[Any, _Entry] = {}
@@ -65,11 +66,14 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if config.disable_jit:
             return self._fun(*args, **kwargs)
-        if self._static:
+        if self._is_static:
             fun, args, kwargs, static_key = self._split(args, kwargs)
         else:
             fun, static_key = self._fun, None
-        leaves, tree = tree_flatten((args, kwargs))
+        if kwargs or not all([type(x) is ConcreteArray for x in args]):
+            leaves, tree = tree_flatten((args, kwargs))
+        else:  # plain arrays: no structure to take apart
+            leaves, tree = args, len(args)
         traced = state.staging is not None
         for i, x in enumerate(leaves):
             kind = type(x)
@@ -92,12 +96,8 @@ class Jitted:
         executable = entry.executable
         if executable is None:
             executable = entry.executable = self._compile(entry, args, kwargs)
-        buffers = [x.buffer for x in leaves]
-        for i, b in enumerate(buffers):
-            if type(b) is not np.ndarray:
-                buffers[i] = leaves[i].value
-        outs = executable(buffers)
-        if self._donate:
+        outs = executable([x.buffer if type(x.buffer) is np.ndarray else x.value for x in leaves])
+        if self._donates:
             self._delete_donated(args, kwargs, outs)
         return tree_unflatten(entry.out_tree, list(map(concrete, outs, entry.out_types)))
 

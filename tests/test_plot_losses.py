@@ -102,7 +102,9 @@ def test_gaps_are_marked():
     figure = losses([3.0, math.nan, 2.0, math.inf, -math.inf, 1.0, 0.5])
     assert markers(figure, "x") == [1.0, 3.0]
     assert markers(figure, "v") == [4.0]
-    np.testing.assert_array_equal(np.isnan(lines(figure)[0].get_ydata()), [False, True, False, True, True, False, False])
+    np.testing.assert_array_equal(
+        np.isnan(lines(figure)[0].get_ydata()), [False, True, False, True, True, False, False]
+    )
 
 
 def test_a_value_between_gaps_is_a_dot():
@@ -204,5 +206,5 @@ def test_unknown_best():
 
 @pytest.mark.parametrize("name", ["losses", "losses.jpg", "losses.txt"])
 def test_unknown_format(tmp_path, name):
-    with pytest.raises(ValueError, match="must end with one of .png, .svg, .pdf"):
+    with pytest.raises(ValueError, match=r"must end with one of \.png, \.svg, \.pdf"):
         losses([1, 2], path=tmp_path / name)

@@ -167,6 +167,30 @@ from asgfn.numpy.joining import (
     vsplit as vsplit,
     vstack as vstack,
 )
+from asgfn.numpy.padding import (
+    Widths as Widths,
+    pad as pad,
+)
+from asgfn.numpy.inserting import (
+    append as append,
+    delete as delete,
+    insert as insert,
+    place as place,
+    put as put,
+    resize as resize,
+    trim_zeros as trim_zeros,
+)
+from asgfn.numpy.index_tricks import (
+    c_ as c_,
+    ix_ as ix_,
+    r_ as r_,
+    ravel_multi_index as ravel_multi_index,
+    unravel_index as unravel_index,
+)
+from asgfn.numpy.bits import (
+    packbits as packbits,
+    unpackbits as unpackbits,
+)
 from asgfn.numpy.ufunc import (
     ufunc as ufunc,
 )
@@ -351,6 +375,24 @@ from asgfn.numpy.cumulative import (
     gradient as gradient,
     trapezoid as trapezoid,
 )
+from asgfn.numpy.statistics import (
+    average as average,
+    corrcoef as corrcoef,
+    cov as cov,
+    median as median,
+    nanmedian as nanmedian,
+    nanpercentile as nanpercentile,
+    nanquantile as nanquantile,
+    percentile as percentile,
+    quantile as quantile,
+)
+from asgfn.numpy.histograms import (
+    bincount as bincount,
+    histogram as histogram,
+    histogram2d as histogram2d,
+    histogram_bin_edges as histogram_bin_edges,
+    histogramdd as histogramdd,
+)
 from asgfn.numpy.sorting import (
     argpartition as argpartition,
     argsort as argsort,
@@ -360,6 +402,42 @@ from asgfn.numpy.sorting import (
     searchsorted as searchsorted,
     sort as sort,
     sort_complex as sort_complex,
+)
+from asgfn.numpy.sets import (
+    intersect1d as intersect1d,
+    isin as isin,
+    setdiff1d as setdiff1d,
+    setxor1d as setxor1d,
+    union1d as union1d,
+    unique as unique,
+    unique_all as unique_all,
+    unique_counts as unique_counts,
+    unique_inverse as unique_inverse,
+    unique_values as unique_values,
+)
+from asgfn.numpy.polynomials import (
+    poly as poly,
+    polyadd as polyadd,
+    polyder as polyder,
+    polydiv as polydiv,
+    polyfit as polyfit,
+    polyint as polyint,
+    polymul as polymul,
+    polysub as polysub,
+    polyval as polyval,
+    roots as roots,
+)
+from asgfn.numpy.signal import (
+    convolve as convolve,
+    correlate as correlate,
+    interp as interp,
+    unwrap as unwrap,
+)
+from asgfn.numpy.apply import (
+    apply_along_axis as apply_along_axis,
+    apply_over_axes as apply_over_axes,
+    frompyfunc as frompyfunc,
+    vectorize as vectorize,
 )
 from asgfn.numpy.indexing import (
     put_along_axis as put_along_axis,

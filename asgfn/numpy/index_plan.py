@@ -2,8 +2,9 @@
 
 NumPy's indexing does several things at once. An `IndexPlan` takes them apart:
 
-1. a *view*: everything that is known while tracing (integers, slices with any step), as slice, reverse and squeeze;
-2. *positions*: integer arrays (and integer scalars whose value is not known yet), which pick elements along their axes;
+1. a *view*: integers and slices with any step, as slice, reverse and squeeze; an integer that is not known while
+   tracing makes it a `dynamic_slice`;
+2. *positions*: index arrays, which pick elements along their axes;
 3. *new axes*, one for each None.
 
 Reading follows these steps, updating goes through them and back.
@@ -11,6 +12,7 @@ Reading follows these steps, updating goes through them and back.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -198,8 +200,9 @@ class IndexPlan:
     Attributes:
         inserted: axes of size 1 to give x first (one for each scalar boolean).
         starts, limits, strides, reversed_axes, squeezed: the view.
-        positions: (axis of the view, integers) for each axis that positions pick from.
-        position_shape: the joint shape of the positions; () when all are scalars.
+        scalars: (axis, integer) for each axis on which the view is one element at a computed position.
+        positions: (axis of the view, integers) for each axis that index arrays pick from; then there are no scalars.
+        position_shape: the joint shape of the positions.
         position_axis: where these axes are in the result without new axes.
         new_axes: where the result has new axes.
         shape: the result's shape.
@@ -213,6 +216,7 @@ class IndexPlan:
     strides: tuple[int, ...]
     reversed_axes: tuple[int, ...]
     squeezed: tuple[int, ...]
+    scalars: tuple[tuple[int, Any], ...]
     positions: tuple[tuple[int, Any], ...]
     position_shape: tuple[int, ...]
     position_axis: int
@@ -221,11 +225,16 @@ class IndexPlan:
     missing: bool
     distinct: bool
 
+    # ------------------------------------------------------------------ the view, there and back
     def view(self, x: Array) -> Array:
-        """Step 1 of reading."""
+        """Step 1 of reading. A scalar position that is out of bounds is clamped."""
         x = lax.expand_dims(x, self.inserted)
-        if self.limits != x.shape or any(self.starts) or any(stride != 1 for stride in self.strides):
-            x = lax.slice(x, self.starts, self.limits, self.strides)
+        starts, limits = self.starts, self.limits
+        if self.scalars:
+            x = self._window(x)
+            starts, limits = (0,) * x.ndim, x.shape
+        if limits != x.shape or any(starts) or self._strided:
+            x = lax.slice(x, starts, limits, self.strides)
         if self.reversed_axes:
             x = lax.rev(x, self.reversed_axes)
         return lax.squeeze(x, self.squeezed)
@@ -236,17 +245,42 @@ class IndexPlan:
         new = lax.expand_dims(new, self.squeezed)
         if self.reversed_axes:
             new = lax.rev(new, self.reversed_axes)
-        if any(stride != 1 for stride in self.strides):
-            sizes = zip(self.starts, self.limits, self.strides, x.shape, strict=True)
-            holes = [(start, size - limit, stride - 1) for start, limit, stride, size in sizes]
-            covered = lax.pad(lax.full(new.shape, True, np.bool_), False, holes)
-            x = lax.select(covered, lax.pad(new, 0, holes), x)
+        if self.scalars:
+            if self._strided:
+                new = _put_strided(self._window(x), new, (0,) * x.ndim, self.strides)
+            x = lax.dynamic_update_slice(x, new, self._window_starts, allow_negative_indices=False)
+        elif self._strided:
+            x = _put_strided(x, new, self.starts, self.strides)
         elif new.shape != x.shape:
             x = lax.dynamic_update_slice(x, new, self.starts)
         else:
             x = new
         return lax.squeeze(x, self.inserted)
 
+    @property
+    def _strided(self) -> bool:
+        return any(stride != 1 for stride in self.strides)
+
+    @property
+    def _window_starts(self) -> list[Any]:
+        starts: list[Any] = list(self.starts)
+        for axis, index in self.scalars:
+            starts[axis] = index
+        return starts
+
+    def _window(self, x: Array) -> Array:
+        sizes = [limit - start for start, limit in zip(self.starts, self.limits, strict=True)]
+        return lax.dynamic_slice(x, self._window_starts, sizes, allow_negative_indices=False)
+
+    def scalars_inside(self, x: Array) -> Any:
+        """bool[]: whether all scalar positions are in bounds."""
+        inside = None
+        for axis, index in self.scalars:
+            here = lax.bitwise_and(lax.ge(index, _constant(0, index)), lax.lt(index, _constant(x.shape[axis], index)))
+            inside = here if inside is None else lax.bitwise_and(inside, here)
+        return inside
+
+    # ------------------------------------------------------------------ index arrays
     def window_sizes(self, view_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The view's shape with 1 on the axes of the positions."""
         axes = {axis for axis, _ in self.positions}
@@ -269,6 +303,19 @@ class IndexPlan:
         rank = len(self.position_shape)
         columns = [lax.broadcast_in_dim(index, shape, range(rank - index.ndim, rank)) for index in indices]
         return lax.concatenate(columns, rank)
+
+
+def _constant(value: int, like: Any) -> np.ndarray:
+    return np.asarray(value, like.dtype)
+
+
+def _put_strided(x: Array, new: Array, starts: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """x with `new` at starts, starts + strides, ...: both are spread over the shape of x, and one is selected."""
+    config = []
+    for start, stride, size, n in zip(starts, strides, x.shape, new.shape, strict=True):
+        config.append((start, size - start - (max(n - 1, 0) * stride + min(n, 1)), stride - 1))
+    covered = lax.pad(lax.full(new.shape, True, np.bool_), False, config)
+    return lax.select(covered, lax.pad(new, 0, config), x)
 
 
 def _normalized(index: Any, size: int, wrap: bool, dtype: np.dtype) -> Any:
@@ -340,10 +387,14 @@ def plan_index(index: Any, shape: tuple[int, ...], mode: Any = None, wrap_negati
 
     wide = any(index.dtype.itemsize == 8 and isinstance(index, Array) for _, index in found)
     dtype = np.dtype(np.int64 if wide else np.int32)
-    positions = tuple(
-        (axis - sum(s < axis for s in squeezed), _normalized(index, shape[axis], wrap_negative_indices, dtype))
-        for axis, index in found
-    )
+    found = [(axis, _normalized(index, shape[axis], wrap_negative_indices, dtype)) for axis, index in found]
+    scalars: tuple[tuple[int, Any], ...] = ()
+    if not any_array:
+        scalars, found = tuple(found), []
+        for axis, _ in scalars:
+            limits[axis] = 1
+            squeezed.append(axis)
+    positions = tuple((axis - sum(s < axis for s in squeezed), index) for axis, index in found)
     try:
         position_shape = broadcast_shapes(*(index.shape for _, index in positions))
     except AsgError:
@@ -353,8 +404,8 @@ def plan_index(index: Any, shape: tuple[int, ...], mode: Any = None, wrap_negati
         ) from None
 
     # The result: positions take the place of the advanced indices when these stand side by side, else they come first.
-    together = all(b - a == 1 for a, b in zip(advanced_at, advanced_at[1:], strict=False))
-    block = list(position_shape) if any_array else []
+    together = all(b - a == 1 for a, b in itertools.pairwise(advanced_at))
+    block = list(position_shape)
     result = [] if together else block.copy()
     position_axis = 0
     axis = 0
@@ -377,9 +428,10 @@ def plan_index(index: Any, shape: tuple[int, ...], mode: Any = None, wrap_negati
         limits=tuple(limits),
         strides=tuple(strides),
         reversed_axes=tuple(reversed_axes),
-        squeezed=tuple(squeezed),
+        squeezed=tuple(sorted(squeezed)),
+        scalars=scalars,
         positions=positions,
-        position_shape=tuple(block),
+        position_shape=position_shape,
         position_axis=position_axis,
         new_axes=tuple(new_axes),
         shape=tuple(result),

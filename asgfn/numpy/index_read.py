@@ -10,7 +10,7 @@ from typing import Any
 
 from asgfn import lax
 from asgfn.numpy.arguments import to_array
-from asgfn.numpy.index_plan import IndexPlan, plan_index
+from asgfn.numpy.index_plan import plan_index
 from asgfn.primitives.gather import GatherScatterMode, default_fill_value
 from asgfn.tracing import Array
 
@@ -48,30 +48,25 @@ def getitem(
     plan = plan_index(index, x.shape, mode, wrap_negative_indices)
     parsed = GatherScatterMode.PROMISE_IN_BOUNDS if mode is None else GatherScatterMode.from_any(mode)
     if plan.missing:
-        return lax.full(plan.shape, default_fill_value(x.dtype) if fill_value is None else fill_value, x.dtype)
+        return lax.full(plan.shape, _filling(x, fill_value))
     result = plan.view(x)
+    if plan.scalars and parsed == GatherScatterMode.FILL_OR_DROP:
+        result = lax.select(plan.scalars_inside(x), result, _filling(x, fill_value))
     if plan.positions:
         if 0 in plan.shape:  # nothing to read, perhaps from an axis that has nothing
             return lax.full(plan.shape, 0, x.dtype)
-        if not plan.position_shape and parsed != GatherScatterMode.FILL_OR_DROP:
-            result = _at_scalars(result, plan)
-        else:
-            result = lax.gather(
-                result,
-                plan.index_vectors(),
-                plan.gather_numbers(result.ndim),
-                plan.window_sizes(result.shape),
-                unique_indices=unique_indices or plan.distinct,
-                indices_are_sorted=indices_are_sorted or plan.distinct,
-                mode=parsed,
-                fill_value=fill_value,
-            )
+        result = lax.gather(
+            result,
+            plan.index_vectors(),
+            plan.gather_numbers(result.ndim),
+            plan.window_sizes(result.shape),
+            unique_indices=unique_indices or plan.distinct,
+            indices_are_sorted=indices_are_sorted or plan.distinct,
+            mode=parsed,
+            fill_value=fill_value,
+        )
     return lax.expand_dims(result, plan.new_axes)
 
 
-def _at_scalars(view: Array, plan: IndexPlan) -> Array:
-    starts: list[Any] = [0] * view.ndim
-    for axis, index in plan.positions:
-        starts[axis] = index
-    window = lax.dynamic_slice(view, starts, plan.window_sizes(view.shape), allow_negative_indices=False)
-    return lax.squeeze(window, tuple(axis for axis, _ in plan.positions))
+def _filling(x: Array, fill_value: Any) -> Array:
+    return lax.full((), default_fill_value(x.dtype) if fill_value is None else fill_value, x.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 
 from asgfn import dtypes, lax
 from asgfn.errors import ShapeError
-from asgfn.numpy.arguments import broadcast_operand, broadcast_shapes, convert, to_array, to_inexact
+from asgfn.numpy.arguments import broadcast_operand, convert, to_array, to_inexact
 from asgfn.numpy.index_plan import IndexPlan, as_tuple, is_boolean_array, plan_index
 from asgfn.numpy.index_read import getitem
 from asgfn.primitives.gather import GatherScatterMode
@@ -98,8 +98,8 @@ def _update(
     view = plan.view(x)
     if not plan.positions:
         new = combine(view)
-    elif not plan.position_shape:
-        new = _update_at_scalars(view, plan, combine, drop=parsed == GatherScatterMode.FILL_OR_DROP)
+        if plan.scalars and parsed == GatherScatterMode.FILL_OR_DROP:  # what is dropped writes back what was there
+            new = lax.select(plan.scalars_inside(x), _filled(new, view.shape), view)
     else:
         options = {
             "indices_are_sorted": indices_are_sorted or plan.distinct,
@@ -166,30 +166,6 @@ def _combine(operation: str, values: Array, work_dtype: np.dtype, current: Array
 
 def _apply(func: Callable[[Any], Any], current: Array) -> Array:
     return convert(to_array("x.at[...].apply", func(current)), current.dtype)
-
-
-def _update_at_scalars(view: Array, plan: IndexPlan, combine: Callable[[Array], Array], drop: bool) -> Array:
-    """Reads one window, combines it and writes it back; when it is out of bounds, `drop` writes back what was there."""
-    axes = tuple(axis for axis, _ in plan.positions)
-    starts: list[Any] = [0] * view.ndim
-    for axis, index in plan.positions:
-        starts[axis] = index
-    window = lax.dynamic_slice(view, starts, plan.window_sizes(view.shape), allow_negative_indices=False)
-    current = lax.squeeze(window, axes)
-    new = _filled(combine(current), current.shape)
-    if drop:
-        inside = [
-            lax.bitwise_and(lax.ge(index, _constant(0, index)), lax.lt(index, _constant(view.shape[axis], index)))
-            for axis, index in plan.positions
-        ]
-        for more in inside[1:]:
-            inside[0] = lax.bitwise_and(inside[0], more)
-        new = lax.select(inside[0], new, current)
-    return lax.dynamic_update_slice(view, lax.expand_dims(new, axes), starts, allow_negative_indices=False)
-
-
-def _constant(value: int, like: Any) -> np.ndarray:
-    return np.asarray(value, like.dtype)
 
 
 def _update_shape(view: Array, plan: IndexPlan) -> tuple[int, ...]:

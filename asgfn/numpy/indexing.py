@@ -80,7 +80,10 @@ def take(
     elif mode == "clip":  # here, as in NumPy, a negative index is clipped to 0
         indices, gather_mode = as_index_operand(indices, size, False, _index_dtype(indices)), GatherScatterMode.CLIP
     else:
-        indices, gather_mode = as_index_operand(indices, size, True, _index_dtype(indices)), GatherScatterMode.FILL_OR_DROP
+        indices, gather_mode = (
+            as_index_operand(indices, size, True, _index_dtype(indices)),
+            GatherScatterMode.FILL_OR_DROP,
+        )
     rank = indices.ndim
     numbers = GatherDimensionNumbers(
         offset_dims=(*range(axis), *range(axis + rank, a.ndim + rank - 1)),

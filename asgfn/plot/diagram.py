@@ -22,7 +22,7 @@ class Box:
         tags: a type for each output, written where its wires leave.
         scope: the name scope of the operation, "a/b".
         nodes: indices of the graph's nodes that the box stands for.
-        argument: the full path of an input.
+        arguments: the full paths of the inputs that it stands for.
         holds_graphs: whether the box stands for more than one operation.
     """
 
@@ -33,7 +33,7 @@ class Box:
     tags: tuple[str, ...] = ()
     scope: str = ""
     nodes: tuple[int, ...] = ()
-    argument: str = ""
+    arguments: tuple[str, ...] = ()
     holds_graphs: bool = False
 
     @property
@@ -77,7 +77,7 @@ def diagram_of(
 
     for name, array_type in zip(asg.input_names, asg.inputs, strict=True):
         tags = (labels.type_tag(array_type),)
-        makers.append(_fixed(add(Box("input", "input", labels.from_the_right(name), tags=tags, argument=name)), 0))
+        makers.append(_fixed(add(Box("input", "input", labels.from_the_right(name), tags=tags, arguments=(name,))), 0))
     for constant, array_type in zip(asg.constants, asg.constant_types, strict=True):
         box = Box("constant", "constant", labels.constant_name(constant))
         if not show_constants:
@@ -106,8 +106,8 @@ def diagram_of(
         for value in node.inputs:
             connect(value, number)
         makers.extend(_fixed(number, output) for output in range(len(node.out_types)))
-    for index, value in enumerate(asg.outputs):
-        connect(value, add(Box("output", "output", f"output {index}" if len(asg.outputs) > 1 else "output")))
+    for value, name in zip(asg.outputs, labels.output_names(asg), strict=True):
+        connect(value, add(Box("output", "output", name)))
     return in_order(Diagram(tuple(boxes), tuple(wires)))
 
 

@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection, PolyCollection
+from matplotlib.patches import BoxStyle, FancyBboxPatch, PathPatch
+from matplotlib.path import Path as Outline
+
 from asgfn.plot import palette, sizes
 from asgfn.plot.diagram import Box, Diagram
 from asgfn.plot.figures import figure_of, new_figure
@@ -19,10 +24,6 @@ from asgfn.plot.highlight import Highlight
 from asgfn.plot.layout import Layout
 from asgfn.plot.level import Path, Rectangle
 from asgfn.plot.scopes import Grouping
-from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection, PolyCollection
-from matplotlib.patches import BoxStyle, FancyBboxPatch, PathPatch
-from matplotlib.path import Path as Outline
 
 MARGIN = 14.0
 HEADER_SIZE = 11.0

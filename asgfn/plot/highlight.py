@@ -59,7 +59,7 @@ def _boxes_of(diagram: Diagram, reference: Any, known_inputs: Sequence[str], nod
         if reference not in known_inputs:
             names = ", ".join(map(repr, known_inputs[:20]))
             raise ValueError(f"graph: no input is named {reference!r}; inputs of this graph: {names}")
-        return {number for number, box in enumerate(diagram.boxes) if box.argument == reference}
+        return {number for number, box in enumerate(diagram.boxes) if reference in box.arguments}
     try:
         index = operator.index(reference)
     except TypeError:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from asgfn.graph import ArrayType, Asg, Node, inner_graphs
+from asgfn.tree.keys import keystr, treedef_paths
 
 LONGEST_NAME = 30
 LONGEST_DETAIL = 28
@@ -65,6 +67,16 @@ def constant_name(value: np.ndarray) -> str:
     if value.dtype.kind == "c":
         return f"{complex(number):.4g}"
     return f"{float(number):.4g}"
+
+
+def output_names(asg: Asg) -> list[str]:
+    """A name for each output: its path in what the function returned, else its number."""
+    count = len(asg.outputs)
+    if asg.out_tree is not None:
+        paths = [keystr(path) for path in treedef_paths(asg.out_tree)]
+        if len(paths) == count:
+            return [from_the_right(f"output{path}") for path in paths]
+    return [f"output {index}" for index in range(count)] if count > 1 else ["output"] * count
 
 
 def type_tag(array_type: ArrayType) -> str:

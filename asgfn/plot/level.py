@@ -16,8 +16,10 @@ BEND_MARGIN = 7.0
 BEND_WIDTH = 2.0
 ENTRY_SPACING = 14.0
 SMALLEST_GAP = 18.0
-LARGEST_GAP = 80.0
+LARGEST_GAP = 150.0
 GAP_PER_SHIFT = 0.09
+GAP_PER_LONG_SHIFT = 1.2
+LONG_SHIFT = 60.0
 SAME_POINT = 1e-6
 
 
@@ -275,18 +277,21 @@ class _Sheet:
         return vertex < len(self.items) and self.items[vertex].box >= 0
 
     def _layer_spans(self, centres: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Top and bottom of each layer. Gaps grow with the way that wires go sideways, so that none runs flat."""
+        """Top and bottom of each layer. Gaps grow with the ways that wires go sideways: none runs flat or crowded."""
         layer_of = {vertex: index for index, layer in enumerate(self.layers) for vertex in layer}
         sideways = [0.0] * len(self.layers)
+        crowd = [0.0] * len(self.layers)
         for strand in self.strands:
             way = abs(centres[strand.upper] + strand.exit - centres[strand.lower] - strand.entry)
-            sideways[layer_of[strand.upper]] = max(sideways[layer_of[strand.upper]], way)
+            index = layer_of[strand.upper]
+            sideways[index] = max(sideways[index], GAP_PER_SHIFT * way)
+            crowd[index] += GAP_PER_LONG_SHIFT * (way > LONG_SHIFT)
         tops, bottoms, y = [], [], 0.0
         for index, layer in enumerate(self.layers):
             tops.append(y)
             y += max(self.heights[vertex] for vertex in layer)
             bottoms.append(y)
-            y += min(LARGEST_GAP, SMALLEST_GAP + GAP_PER_SHIFT * sideways[index])
+            y += min(LARGEST_GAP, SMALLEST_GAP + sideways[index] + crowd[index])
         return tops, bottoms
 
     def _rectangles(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgfn.graph import Asg
 from asgfn.plot import labels, sizes
+from asgfn.plot.bundling import bundled
 from asgfn.plot.diagram import Diagram, diagram_of
 from asgfn.plot.highlight import find_highlight
 from asgfn.plot.inlining import inline_calls
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Pictures with more boxes than this have their deepest scopes collapsed, unless the caller says what to collapse.
-MOST_BOXES = 400
+MOST_BOXES = 250
 
 
 def graph(
@@ -55,7 +56,7 @@ def graph(
             `asgfn.plot.Path(start, end)` for every way between two of them.
         neighbourhood: draw only what lies near a node: its index, or `(index, radius)`; the radius is 2 if not given.
         collapse: scopes to draw as one box: "all", a depth (1: the scopes inside outermost ones), or names such as
-            `["block0/attention"]`. By default nothing, until a picture has more than 400 boxes; `()` is never.
+            `["block0/attention"]`. By default nothing, until a picture has more than 250 boxes; `()` is never.
         expand: draw what calls of jitted functions hold, instead of one box a call.
         show_shapes: write the type below each box that makes a value.
         show_constants: draw constants.
@@ -117,17 +118,19 @@ def _collapsed(
     diagram: Diagram, grouping: Grouping, collapse: str | int | Collection[str] | None
 ) -> tuple[Diagram, Grouping]:
     if collapse is not None:
-        return collapse_scopes(diagram, grouping, scopes_to_collapse(grouping, collapse))
+        return bundled(*collapse_scopes(diagram, grouping, scopes_to_collapse(grouping, collapse)))
     if len(diagram.boxes) <= MOST_BOXES or not grouping.scopes:
         return diagram, grouping
     smaller, chosen = (diagram, grouping), set()
     for depth in range(max(scope.depth for scope in grouping.scopes), -1, -1):
         chosen = scopes_to_collapse(grouping, depth)
-        smaller = collapse_scopes(diagram, grouping, chosen)
+        smaller = bundled(*collapse_scopes(diagram, grouping, chosen))
         if len(smaller[0].boxes) <= MOST_BOXES:
             break
-    hidden = len(diagram.boxes) - len(smaller[0].boxes) + len(chosen)
-    note = f"collapsed: {len(chosen):,} scopes with {hidden:,} boxes; collapse=() draws them all"
+    hidden = sum(len(box.nodes) for box in smaller[0].boxes if box.kind == "scope")
+    note = (
+        f"{_counted(len(chosen), 'scope')} collapsed, holding {labels.operations(hidden)}; collapse=() draws them all"
+    )
     return replace(smaller[0], notes=(*diagram.notes, note)), smaller[1]
 
 

@@ -121,7 +121,7 @@ def _with_sources(diagram: Diagram, grouping: Grouping) -> list[int]:
     for wire in diagram.wires:
         readers.setdefault(wire.source, []).append(wire.target)
     for number, box in enumerate(diagram.boxes):
-        is_whole_argument = box.kind == "input" and not any(mark in box.argument for mark in "[.")
+        is_whole_argument = box.kind == "input" and not any(mark in box.arguments[0] for mark in "[.")
         if not box.is_source or is_whole_argument or number not in readers:
             continue
         chains = [list(reversed(grouping.enclosing(scope_of[reader]))) for reader in readers[number]]
@@ -214,5 +214,6 @@ def _collapsed(scope: Scope, members: Sequence[Box], tags: Sequence[tuple[str, .
         tuple(tag[0] if tag else "" for tag in tags),
         scope.path,
         tuple(dict.fromkeys(node for box in members for node in box.nodes)),
+        tuple(argument for box in members for argument in box.arguments),
         holds_graphs=True,
     )

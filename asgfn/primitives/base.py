@@ -370,11 +370,17 @@ def elementwise(
             Without it the derivative is zero everywhere.
     """
 
+    known: dict[tuple, ArrayType] = {}  # types are interned, so this is one cheap look-up on the hot path of tracing
+
     def type_rule(*types: ArrayType, **params: Any) -> ArrayType:
+        found = known.get(types)
+        if found is not None:
+            return found
         for k, t in enumerate(types):
             check_dtype(name, t.dtype, kinds, k)
         dtype = (out(types[0].dtype) if callable(out) and not isinstance(out, type) else np.dtype(out)) if out is not None else None
-        return broadcast_type(name, types, dtype)
+        result = known[types] = broadcast_type(name, types, dtype)
+        return result
 
     if jvp is not None and len(jvp) != arity:
         raise ValueError(f"primitive {name}: {len(jvp)} derivatives for {arity} operands")

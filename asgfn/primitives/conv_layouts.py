@@ -6,11 +6,13 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from asgfn.graph.serial import parameter_type
 from asgfn.errors import ShapeError
 
 Spec = tuple[int, ...]
 
 
+@parameter_type
 class ConvDimensionNumbers(NamedTuple):
     """Which axis is what.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from asgfn.graph.serial import parameter_type
 from asgfn import dtypes
 from asgfn.errors import AxisError, DTypeError, ShapeError
 from asgfn.graph.types import ArrayType
@@ -23,6 +24,7 @@ Axes = tuple[int, ...]
 DotDimensionNumbers = tuple[tuple[Axes, Axes], tuple[Axes, Axes]]
 
 
+@parameter_type
 class Precision(enum.Enum):
     """How exactly a device that has faster, coarser products must compute those of float32 operands."""
 
@@ -60,7 +62,7 @@ def canonical_precision(precision: Any) -> tuple[str, str] | None:
 
 def product_dtype(name: str, lhs: ArrayType, rhs: ArrayType, preferred: np.dtype | None) -> np.dtype:
     """The dtype of sums of products: the preferred one, or the operands' joint dtype."""
-    joint = lhs.dtype if lhs.dtype == rhs.dtype else dtypes.promote_types(lhs.dtype, rhs.dtype)
+    joint = lhs.dtype if lhs.dtype == rhs.dtype else dtypes.result_type(lhs, rhs)
     if preferred is None:
         return joint
     loses_imaginary = dtypes.is_complex(joint) and not dtypes.is_complex(preferred)

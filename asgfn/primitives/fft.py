@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from asgfn.graph.serial import parameter_type
 from asgfn import dtypes
 from asgfn.errors import DTypeError, ShapeError
 from asgfn.graph.types import ArrayType
@@ -19,6 +20,7 @@ from asgfn.primitives.shaping import broadcast_in_dim, convert_element_type, ful
 from asgfn.tracing import Array, as_array, concrete
 
 
+@parameter_type
 class FftType(str, enum.Enum):
     """Which transform: complex, its inverse, or the ones between real signals and half spectra."""
 

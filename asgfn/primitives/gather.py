@@ -15,10 +15,12 @@ import numpy as np
 from asgfn import dtypes
 from asgfn.errors import ConcretizationError, DTypeError, ShapeError
 from asgfn.graph import ArrayType
+from asgfn.graph.serial import parameter_type
 from asgfn.primitives.base import Primitive, move_batch_axis, primitive, zeros_like_type
 from asgfn.tracing import Array, as_array
 
 
+@parameter_type
 class GatherDimensionNumbers(NamedTuple):
     """How the axes of operand, indices and result of a `gather` correspond.
 
@@ -37,7 +39,8 @@ class GatherDimensionNumbers(NamedTuple):
     start_indices_batching_dims: tuple[int, ...] = ()
 
 
-class GatherScatterMode(str, enum.Enum):
+@parameter_type
+class GatherScatterMode(enum.Enum):
     """What happens to a window that lies, even in part, outside of the operand.
 
     CLIP: it is moved to the nearest place inside.
@@ -112,12 +115,14 @@ class DimensionChecks:
         self.axes("operand_batching_dims", axes, operand.ndim)
         self.axes(index_what, index_axes, indices.ndim - 1, ascending=False)
         self.require(
-            len(axes) == len(index_axes), f"operand_batching_dims={axes} and {index_what}={index_axes} must have one length"
+            len(axes) == len(index_axes),
+            f"operand_batching_dims={axes} and {index_what}={index_axes} must have one length",
         )
         sizes = tuple(operand.shape[a] for a in axes)
         index_sizes = tuple(indices.shape[a] for a in index_axes)
         self.require(
-            sizes == index_sizes, f"the batching axes of the operand have sizes {sizes}, those of the indices {index_sizes}"
+            sizes == index_sizes,
+            f"the batching axes of the operand have sizes {sizes}, those of the indices {index_sizes}",
         )
 
     def index_map(self, operand: ArrayType, indices: ArrayType, what: str, axes: tuple[int, ...]) -> None:
@@ -134,7 +139,9 @@ def check_index_operand(name: str, indices: ArrayType) -> None:
     if not dtypes.is_integer(indices.dtype):
         raise DTypeError(f"{name}: indices must have an integer dtype, got {indices}; convert with .astype(int)")
     if indices.ndim == 0:
-        raise ShapeError(f"{name}: indices must have rank 1 or more, the last axis being the index vector; got {indices}")
+        raise ShapeError(
+            f"{name}: indices must have rank 1 or more, the last axis being the index vector; got {indices}"
+        )
 
 
 def _gather_type(
@@ -168,7 +175,9 @@ def _gather_type(
     )
     for axis, (window, size) in enumerate(zip(slice_sizes, operand.shape, strict=True)):
         fits = window <= size or 0 in indices.shape[:-1]  # without positions there is nothing to fit
-        checks.require(window >= 0 and fits, f"the slice size of axis {axis} is {window}, but must be between 0 and {size}")
+        checks.require(
+            window >= 0 and fits, f"the slice size of axis {axis} is {window}, but must be between 0 and {size}"
+        )
     for axis in numbers.collapsed_slice_dims:
         checks.require(slice_sizes[axis] == 1, f"axis {axis} is collapsed, so its slice size must be 1")
     for axis in batching:
@@ -213,9 +222,7 @@ def _gather_transpose(
     return [operand_ct, None]
 
 
-def _gather_batch(
-    args, dims, *, dimension_numbers, slice_sizes, unique_indices, indices_are_sorted, mode, fill_value
-):
+def _gather_batch(args, dims, *, dimension_numbers, slice_sizes, unique_indices, indices_are_sorted, mode, fill_value):
     (operand, indices), (dim, index_dim) = args, dims
     offset, collapsed, index_map, batching, index_batching = dimension_numbers
     offset = add_one(offset)

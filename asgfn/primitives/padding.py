@@ -108,7 +108,9 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
     operand = as_array(operand)
     config = tuple(static_ints("pad", "padding_config", triple) for triple in padding_config)
     if any(len(triple) != 3 for triple in config):
-        raise ShapeError(f"pad: padding_config must be a (low, high, interior) triple for each axis, got {padding_config}")
+        raise ShapeError(
+            f"pad: padding_config must be a (low, high, interior) triple for each axis, got {padding_config}"
+        )
     return pad_p.bind(operand, as_operand_of(padding_value, operand.dtype), padding_config=config)
 
 

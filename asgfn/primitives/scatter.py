@@ -8,20 +8,24 @@ overwriting ones a single one wins, the same one whatever the values are, so tha
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from asgfn.errors import ConcretizationError, DTypeError, TransformError
 from asgfn.graph import ArrayType
+from asgfn.graph.serial import parameter_type
 from asgfn.primitives import elementwise as ew
 from asgfn.primitives import shaping
 from asgfn.primitives.base import (
+    ANY,
+    NUMBER,
     Primitive,
     add_tangents,
     batch_size,
     bdim_at_front,
+    check_dtype,
     instantiate_zeros,
     is_linear,
     is_zero,
@@ -40,6 +44,7 @@ from asgfn.primitives.segmented import product_of_others
 from asgfn.tracing import Array, as_array
 
 
+@parameter_type
 class ScatterDimensionNumbers(NamedTuple):
     """How the axes of operand, indices and updates of a `scatter` correspond (`GatherDimensionNumbers` mirrored).
 
@@ -58,7 +63,9 @@ class ScatterDimensionNumbers(NamedTuple):
     scatter_indices_batching_dims: tuple[int, ...] = ()
 
 
-def window_sizes(operand_shape: tuple[int, ...], updates_shape: tuple[int, ...], numbers: ScatterDimensionNumbers) -> tuple:
+def window_sizes(
+    operand_shape: tuple[int, ...], updates_shape: tuple[int, ...], numbers: ScatterDimensionNumbers
+) -> tuple:
     """The size of the updated windows on each axis of the operand: the `slice_sizes` of the gather that reads them."""
     sizes = [min(size, 1) for size in operand_shape]
     kept = window_axes(len(operand_shape), numbers.inserted_window_dims, numbers.operand_batching_dims)
@@ -69,11 +76,19 @@ def window_sizes(operand_shape: tuple[int, ...], updates_shape: tuple[int, ...],
     return tuple(sizes)
 
 
-def _scatter_type(name: str) -> Callable[..., ArrayType]:
+def _scatter_type(name: str, kinds: Sequence[str] = ANY) -> Callable[..., ArrayType]:
     def rule(
-        operand: ArrayType, indices: ArrayType, updates: ArrayType, *, dimension_numbers, indices_are_sorted, unique_indices, mode
+        operand: ArrayType,
+        indices: ArrayType,
+        updates: ArrayType,
+        *,
+        dimension_numbers,
+        indices_are_sorted,
+        unique_indices,
+        mode,
     ) -> ArrayType:
         check_index_operand(name, indices)
+        check_dtype(name, operand.dtype, kinds)
         if updates.dtype != operand.dtype:
             raise DTypeError(
                 f"{name}: operand {operand} and updates {updates} must have one dtype; convert with "
@@ -254,7 +269,7 @@ def _scatter_add_transpose(ct, operand, indices, updates, **params):
 scatter_add_p = Primitive(
     "scatter_add",
     category="indexing",
-    type_rule=_scatter_type("scatter_add"),
+    type_rule=_scatter_type("scatter_add", NUMBER),
     jvp=_scatter_add_jvp,
     transpose=_scatter_add_transpose,
     batch=_scatter_batch("scatter_add"),
@@ -298,7 +313,7 @@ def _scatter_mul_transpose(ct, operand, indices, updates, **params):
 scatter_mul_p = Primitive(
     "scatter_mul",
     category="indexing",
-    type_rule=_scatter_type("scatter_mul"),
+    type_rule=_scatter_type("scatter_mul", NUMBER),
     jvp=_scatter_mul_jvp,
     transpose=_scatter_mul_transpose,
     batch=_scatter_batch("scatter_mul"),
@@ -361,7 +376,9 @@ _primitives = {p.name: p for p in (scatter_p, scatter_add_p, scatter_mul_p, scat
 # ---------------------------------------------------------------------------------------------------- user functions
 
 
-def _bind(prim: Primitive, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode):
+def _bind(
+    prim: Primitive, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
+):
     return prim.bind(
         operand,
         scatter_indices,
@@ -534,7 +551,7 @@ def scatter_apply(
     occurrences = _read_back(occurrences, indices, updates_type, params)
     most = primitive("reduce_max").bind(occurrences, axes=tuple(range(occurrences.ndim)))
     try:
-        bound = int(np.asarray(most))
+        bound = int(most)
     except ConcretizationError:
         bound = int(positions)  # for reverse mode; the loop itself stops after `most` rounds
 

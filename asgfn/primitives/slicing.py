@@ -44,7 +44,8 @@ def as_index_operand(index: Any, size: int, allow_negative: bool, dtype: np.dtyp
         if index.dtype.itemsize >= dtype.itemsize:  # a large value must stay large in a signed dtype
             index = ew.min(index, np.asarray(min(size, np.iinfo(index.dtype).max), index.dtype))
         return shaping.convert_element_type(index, dtype)
-    index = shaping.convert_element_type(index, dtype)
+    if index.dtype != dtype:
+        index = shaping.convert_element_type(index, dtype)
     if not allow_negative:
         return index
     return ew.select(ew.lt(index, np.asarray(0, dtype)), ew.add(index, np.asarray(size, dtype)), index)
@@ -56,14 +57,18 @@ def as_index_operand(index: Any, size: int, allow_negative: bool, dtype: np.dtyp
 def _slice_type(operand: ArrayType, *, start_indices, limit_indices, strides) -> ArrayType:
     steps = (1,) * operand.ndim if strides is None else strides
     check_one_per_axis("slice", operand, start_indices=start_indices, limit_indices=limit_indices, strides=steps)
-    for axis, (start, limit, step, size) in enumerate(zip(start_indices, limit_indices, steps, operand.shape, strict=True)):
+    for axis, (start, limit, step, size) in enumerate(
+        zip(start_indices, limit_indices, steps, operand.shape, strict=True)
+    ):
         if not 0 <= start <= limit <= size:
             raise ShapeError(
                 f"slice: on axis {axis} of the operand {operand} the window is [{start}, {limit}), but start and limit "
                 f"must satisfy 0 <= start <= limit <= {size}"
             )
         if step <= 0:
-            raise ShapeError(f"slice: the stride of axis {axis} is {step}, but strides must be positive; use rev to reverse")
+            raise ShapeError(
+                f"slice: the stride of axis {axis} is {step}, but strides must be positive; use rev to reverse"
+            )
     sizes = (-(-(b - a) // s) for a, b, s in zip(start_indices, limit_indices, steps, strict=True))
     return operand.update(shape=tuple(sizes))
 
@@ -170,7 +175,9 @@ def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True)
 
 def _check_starts(name: str, operand: ArrayType, sizes: tuple[int, ...], starts: tuple[ArrayType, ...]) -> None:
     if len(starts) != operand.ndim:
-        raise ShapeError(f"{name}: {len(starts)} start indices for the operand {operand}; give one scalar for each axis")
+        raise ShapeError(
+            f"{name}: {len(starts)} start indices for the operand {operand}; give one scalar for each axis"
+        )
     for axis, start in enumerate(starts):
         if start.ndim or not dtypes.is_integer(start.dtype):
             raise DTypeError(f"{name}: the start index of axis {axis} is {start}, but it must be an integer scalar")
@@ -261,7 +268,9 @@ def start_index_operands(name: str, operand: Array, start_indices: Any, allow_ne
         raise ShapeError(
             f"{name}: {len(starts)} start indices for an operand of shape {operand.shape}; give one for each axis"
         )
-    allow = (allow_negative_indices,) * operand.ndim if isinstance(allow_negative_indices, bool) else allow_negative_indices
+    allow = (
+        (allow_negative_indices,) * operand.ndim if isinstance(allow_negative_indices, bool) else allow_negative_indices
+    )
     for axis, start in enumerate(starts):
         if isinstance(start, int):
             if start < 0 and not allow[axis]:
@@ -279,7 +288,11 @@ def start_index_operands(name: str, operand: Array, start_indices: Any, allow_ne
 
 
 def dynamic_slice(
-    operand: Any, start_indices: Any, slice_sizes: Sequence[int], *, allow_negative_indices: bool | Sequence[bool] = True
+    operand: Any,
+    start_indices: Any,
+    slice_sizes: Sequence[int],
+    *,
+    allow_negative_indices: bool | Sequence[bool] = True,
 ) -> Array:
     """The window of shape `slice_sizes` at a position that may be traced.
 
@@ -328,9 +341,7 @@ def dynamic_index_in_dim(
 
 def _dynamic_update_slice_type(operand: ArrayType, update: ArrayType, *starts: ArrayType) -> ArrayType:
     if update.ndim != operand.ndim:
-        raise ShapeError(
-            f"dynamic_update_slice: the update {update} must have the operand's rank; operand: {operand}"
-        )
+        raise ShapeError(f"dynamic_update_slice: the update {update} must have the operand's rank; operand: {operand}")
     if update.dtype != operand.dtype:
         raise DTypeError(
             f"dynamic_update_slice: operand {operand} and update {update} must have one dtype; "

@@ -17,7 +17,7 @@ from asgfn.random.compiled import compiled
 from asgfn.random.continuous import gumbel_words
 from asgfn.random.keys import single_key
 from asgfn.random.uniforms import randint, uniform_words
-from asgfn.tracing import Array
+from asgfn.tracing import Array, as_array
 
 
 def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> Array:
@@ -30,9 +30,7 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
         independent: a different order for each vector along the axis; else whole slices change places.
     """
     words = single_key("permutation", key)
-    x = jnp.asarray(x)
-    if not x.ndim:
-        x = jnp.arange(_population_size("permutation", x))
+    x = jnp.arange(_population_size("permutation", x)) if np.ndim(x) == 0 else jnp.asarray(x)
     axis = _axis("permutation", axis, x.shape)
     if independent or x.ndim == 1:
         return _shuffle(words, x, axis)
@@ -50,9 +48,11 @@ def _shuffle(words: Array, x: Array, axis: int) -> Array:
     return x
 
 
-def _population_size(name: str, n: Array) -> int:
-    if not dtypes.is_integer(n.dtype):
-        raise DTypeError(f"random.{name} takes an array or an integer, got a scalar of dtype {n.dtype.name}")
+def _population_size(name: str, n: Any) -> int:
+    """The number n of elements of the range that stands for an array."""
+    dtype = as_array(n, f"random.{name}").dtype
+    if not dtypes.is_integer(dtype):
+        raise DTypeError(f"random.{name} takes an array or an integer, got a scalar of dtype {dtype.name}")
     return operator.index(n)
 
 
@@ -82,9 +82,9 @@ def choice(
     """
     words = single_key("choice", key)
     shape = canonical_shape("choice", shape)
+    is_range = np.ndim(a) == 0
+    a_shape = (_population_size("choice", a),) if is_range else np.shape(a)
     a = jnp.asarray(a)
-    is_range = not a.ndim
-    a_shape = (_population_size("choice", a),) if is_range else a.shape
     axis = _axis("choice", axis, a_shape)
     size, draws = a_shape[axis], math.prod(shape)
     result_shape = a_shape[:axis] + shape + a_shape[axis + 1 :]

@@ -68,6 +68,9 @@ class Array:
         return self.aval.weak_type
 
 
+_new = object.__new__
+
+
 class ConcreteArray(Array):
     """An array that has its value, on some backend's device.
 
@@ -110,7 +113,7 @@ class ConcreteArray(Array):
 
 def concrete(value: np.ndarray, aval: ArrayType) -> ConcreteArray:
     """Wraps a NumPy array that nobody else will write to."""
-    array = ConcreteArray.__new__(ConcreteArray)
+    array = _new(ConcreteArray)  # skips Array.__new__, which is for users
     if type(value) is not np.ndarray:
         value = np.asarray(value)
     value.flags.writeable = False

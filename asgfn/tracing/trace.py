@@ -44,8 +44,11 @@ class Tracer(Array):
         return f"Tracer<{self.aval}>"
 
 
+_new = object.__new__
+
+
 def _tracer(trace: Trace, id: int, aval: ArrayType) -> Tracer:
-    t = Tracer.__new__(Tracer)
+    t = _new(Tracer)
     t.trace = trace
     t.id = id
     t.aval = aval
@@ -193,20 +196,28 @@ class Trace:
         constants. The second result lists the former.
         """
         out_ids = [o.id if type(o) is Tracer and o.trace is self else self.capture(o) for o in outputs]
-        live = set(out_ids)
+        live = bytearray(len(self.types))
+        for i in out_ids:
+            live[i] = 1
         kept: list[Record] = []
         for record in reversed(self.records):
             first = record.first
-            if record.primitive.is_effectful(record.params) or any(first + k in live for k in range(len(record.out_types))):
-                live.update(record.inputs)
+            prim = record.primitive
+            if (
+                live[first : first + len(record.out_types)].count(1)
+                or prim.effect
+                or (prim.holds_graphs and prim.is_effectful(record.params))
+            ):
+                for i in record.inputs:
+                    live[i] = 1
                 kept.append(record)
         kept.reverse()
 
-        new_id: dict[int, int] = {}
+        new_id = [-1] * len(self.types)
         in_types = [self.types[i] for i in self.inputs]
         names = list(self.input_names)
-        for i in self.inputs:
-            new_id[i] = len(new_id)
+        for k, i in enumerate(self.inputs):
+            new_id[i] = k
         captures: list[Any] = []
         constants: list[np.ndarray] = []
         constant_types: list[ArrayType] = []
@@ -214,10 +225,10 @@ class Trace:
         by_value: dict[tuple, int] = {}
         same: dict[int, int] = {}
         for i, value in self.captured_values.items():
-            if i not in live:
+            if not live[i]:
                 continue
             if type(value) is Tracer:
-                new_id[i] = len(new_id)
+                new_id[i] = len(in_types)
                 in_types.append(value.aval)
                 names.append(f"captured{len(captures)}")
                 captures.append(value)
@@ -232,25 +243,17 @@ class Trace:
             constant_at.append(i)
             constants.append(array)
             constant_types.append(value.aval)
-        for i in constant_at:
-            new_id[i] = len(new_id)
+        for k, i in enumerate(constant_at):
+            new_id[i] = len(in_types) + k
         for i, twin in same.items():
             new_id[i] = new_id[twin]
         at = len(in_types) + len(constants)
         nodes = []
-        for record in kept:
-            nodes.append(
-                Node(
-                    record.primitive,
-                    tuple([new_id[i] for i in record.inputs]),
-                    record.params,
-                    record.out_types,
-                    record.scope,
-                    record.source,
-                )
-            )
-            for k in range(len(record.out_types)):
-                new_id[record.first + k] = at
+        for r in kept:
+            ids = tuple([new_id[i] for i in r.inputs])
+            nodes.append(tuple.__new__(Node, (r.primitive, ids, r.params, r.out_types, r.scope, r.source)))
+            for i in range(r.first, r.first + len(r.out_types)):
+                new_id[i] = at
                 at += 1
         asg = Asg(
             in_types,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asgfn import dtypes
 from asgfn.errors import StructureError, TransformError
 from asgfn.graph.asg import Asg
+from asgfn.graph.serial import parameter_codec
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import (
     Primitive,
@@ -50,12 +51,61 @@ class SymbolicZero:
         return f"SymbolicZero({self.aval})"
 
 
+def zero_from_primal(x: Any, symbolic_zeros: bool = False) -> Any:
+    """The zero tangent of a value: an array, or a `SymbolicZero`."""
+    t = tangent_type(as_array(x).aval)
+    return SymbolicZero(t) if symbolic_zeros else instantiate_zeros(Zero(t))
+
+
 class CustomVjpPrimal:
     """What `fwd` of a custom_vjp with symbolic zeros gets for an argument: its value and whether it is differentiated."""
 
     def __init__(self, value: Any, perturbed: bool):
         self.value = value
         self.perturbed = perturbed
+
+
+class Rule:
+    """A rule on flat lists, as a node's parameter.
+
+    Two rules are equal when they come from the same custom function with the same fixed arguments and structure, so graphs
+    traced twice are equal. Rules are Python code: a stored graph keeps only the name, and its rule then refuses to be used.
+    """
+
+    __slots__ = ("_key", "call", "name")
+
+    def __init__(self, name: str, call: Callable, *key: Any):
+        self.name = name
+        self.call = call
+        try:
+            hash(key)
+            self._key: Any = key
+        except TypeError:  # a fixed argument is not hashable: this rule equals only itself
+            self._key = object()
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rule) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"<rule of {self.name}>"
+
+
+def _lost(name: str) -> Rule:
+    def refuse(*args: Any) -> Any:
+        raise TransformError(
+            f"the derivative or batching rule of {name} was not stored with its graph, because it is Python code; trace the function again to transform it"
+        )
+
+    return Rule(name, refuse, "lost", name)
+
+
+parameter_codec("rule", Rule, lambda rule: rule.name, _lost)
 
 
 def _resolve(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
@@ -135,7 +185,8 @@ def _custom_jvp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int 
         return tuple(found[:m]), tuple(next(ts) if p else Zero(tangent_type(o.aval)) for p, o in zip(present, found[:m], strict=True))
 
     moved = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
-    outs = bind(custom_jvp_call_p, *moved, asg=graph, rule=batched_rule)
+    wrapped = Rule(asg.name, batched_rule, "batched", rule, batched, axis, asg)
+    outs = bind(custom_jvp_call_p, *moved, asg=graph, rule=wrapped)
     return outs, (0,) * len(outs)
 
 
@@ -226,7 +277,8 @@ class custom_jvp:  # noqa: N801 (used as a decorator, named like JAX's)
             result = rule(*fixed, args_in, args_t)
             return _check_jvp(name, result, out_tree, asg.out_types)
 
-        outs = bind(custom_jvp_call_p, *leaves, *captured, asg=asg, rule=flat_rule)
+        wrapped = Rule(name, flat_rule, self, rule, tuple(fixed), in_tree, asg)
+        outs = bind(custom_jvp_call_p, *leaves, *captured, asg=asg, rule=wrapped)
         return tree_unflatten(out_tree, outs)
 
 
@@ -327,7 +379,10 @@ def _custom_vjp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int 
         ]
 
     moved = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
-    outs = bind(custom_vjp_call_p, *moved, asg=graph, fwd=batched_fwd, bwd=batched_bwd)
+    key = ("batched", batched, axis, asg)
+    outs = bind(
+        custom_vjp_call_p, *moved, asg=graph, fwd=Rule(asg.name, batched_fwd, *key, fwd), bwd=Rule(asg.name, batched_bwd, *key, bwd)
+    )
     return outs, (0,) * len(outs)
 
 
@@ -388,7 +443,8 @@ def _custom_transpose_batch(
         return [next(it) if p else Zero(ArrayType((), np.dtype("float32"))) for p in present]
 
     new_types = tuple(t.update(shape=(axis.size, *t.shape)) for t in out_types)
-    outs = bind(custom_transpose_p, *full, bwd=batched_bwd, nonzero=nonzero, out_types=new_types, residual_tree=residual_tree, name=name)
+    wrapped = Rule(name, batched_bwd, "batched", bwd, axis, nonzero, out_types)
+    outs = bind(custom_transpose_p, *full, bwd=wrapped, nonzero=nonzero, out_types=new_types, residual_tree=residual_tree, name=name)
     return outs, (0,) * len(outs)
 
 
@@ -492,7 +548,8 @@ class custom_vjp:  # noqa: N801
             found = bwd_full(*fixed, res, tree_unflatten(out_tree, filled))
             return [*_check_cotangents(name, found, in_tree, arg_types), *(Zero(tangent_type(t)) for t in captured_types)]
 
-        outs = bind(custom_vjp_call_p, *leaves, *captured, asg=asg, fwd=fwd, bwd=bwd)
+        key = (self, fwd_full, bwd_full, tuple(fixed), in_tree, asg)
+        outs = bind(custom_vjp_call_p, *leaves, *captured, asg=asg, fwd=Rule(name, fwd, *key), bwd=Rule(name, bwd, *key))
         return tree_unflatten(out_tree, outs)
 
 
@@ -503,12 +560,11 @@ class UnexpectedNondiff(TransformError):
 _ARRAY = object()
 
 
-class _ResidualTree:
+class _ResidualTree(NamedTuple):
     """How residuals were packed, with those that are not arrays."""
 
-    def __init__(self, tree: Any, plan: tuple):
-        self.tree = tree
-        self.plan = plan
+    tree: Any
+    plan: tuple
 
     def unflatten(self, arrays: Sequence[Any]) -> Any:
         given = iter(arrays)
@@ -670,7 +726,7 @@ class custom_vmap:  # noqa: N801
                 out_marks = out_marks * len(outs)
             return [as_array(x) for x in outs], [bool(b) for b in out_marks]
 
-        outs = bind(custom_vmap_call_p, *leaves, asg=asg, rule=rule)
+        outs = bind(custom_vmap_call_p, *leaves, asg=asg, rule=Rule(name, rule, self, user_rule, in_tree, asg))
         return tree_unflatten(out_tree, outs)
 
 

@@ -127,7 +127,9 @@ class _Windows:
         places_rank = len(self.places_shape)
         self.offsets: dict[int, np.ndarray] = {}
         for k, axis in enumerate(extent_axes):
-            self.offsets[axis] = np.arange(sizes[axis]).reshape([-1 if d == positions + k else 1 for d in range(places_rank)])
+            self.offsets[axis] = np.arange(sizes[axis]).reshape(
+                [-1 if d == positions + k else 1 for d in range(places_rank)]
+            )
         for axis, index_axis in zip(batching, index_batching, strict=True):
             steps = np.arange(operand.shape[axis])
             self.offsets[axis] = steps.reshape([-1 if d == index_axis else 1 for d in range(places_rank)])

@@ -103,6 +103,21 @@ def _triangular_solve(
     return run
 
 
+def _linear_solve(transpose_a: bool) -> Callable[..., np.ndarray]:
+    def run(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if transpose_a:
+            a = np.swapaxes(a, 1, 2)
+        try:
+            return np.linalg.solve(a, b)
+        except np.linalg.LinAlgError:
+            # A singular matrix somewhere: our own elimination leaves infinities and NaN in its solution alone.
+            lu, _, order = algorithms.lu_factor(a)
+            permuted = np.take_along_axis(b, order[:, :, None], axis=1)
+            return algorithms.substitute(lu, algorithms.substitute(lu, permuted, True, True), False, False)
+
+    return run
+
+
 # ---------------------------------------------------------------------------------------------- decompositions
 def _cholesky() -> Callable[..., Any]:
     # Only the lower triangle is read: what is above must not count as a failure.
@@ -172,6 +187,8 @@ def _svd(full_matrices: bool, compute_uv: bool) -> Callable[..., Any]:
 
 
 _register("triangular_solve", (2, 2), _triangular_solve)
+_register("linear_solve", (2, 2), _linear_solve)
+_register("det", (2,), lambda: np.linalg.det)
 _register("tridiagonal_solve", (1, 1, 1, 2), lambda: algorithms.tridiagonal_solve)
 _register("cholesky", (2,), _cholesky)
 _register("lu", (2,), lambda: algorithms.lu_factor, several=True)

@@ -5,7 +5,6 @@ A window reduction is separable: it is done an axis at a time, so that a window 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,11 +64,6 @@ class Windows:
         start = k * self.dilation[axis]
         stride = self.strides[axis]
         return slice(start, start + (self.out_shape[axis] - 1) * stride + 1, stride)
-
-    def taps(self) -> list[tuple[slice, ...]]:
-        """For every place in a window, in row-major order, the elements of the padded array that lie there."""
-        every = itertools.product(*map(range, self.lengths))
-        return [tuple(self.tap(axis, k) for axis, k in enumerate(place)) for place in every]
 
     def flat_positions(self) -> tuple[np.ndarray, np.ndarray]:
         """Index into the flattened padded array of each window's first element, and what each tap adds to it."""
@@ -147,7 +141,7 @@ _window_reduction("reduce_window_min", np.minimum, highest)
 
 
 # ---------------------------------------------------------------------------------------------- arg
-def _window_arg_reduction(name: str, beats: np.ufunc, identity: Callable[[np.dtype], Any]) -> None:
+def _window_arg_reduction(name: str, beats: np.ufunc, extremum: np.ufunc, identity: Callable[[np.dtype], Any]) -> None:
     @kernel(name)
     def _(in_types: Types, out_types: Types, **params: Any):
         (t,), (out,) = in_types, out_types
@@ -156,31 +150,36 @@ def _window_arg_reduction(name: str, beats: np.ufunc, identity: Callable[[np.dty
         windows = Windows(t.shape, out.shape, **params)
         if out.size == 0:
             return lambda x: np.zeros(out.shape, np.int32)
-        has_nan = wide.kind == "f"
 
         def run(x: np.ndarray) -> np.ndarray:
             # The last axis first: each stage prefers earlier taps, so that the first in row-major order wins.
-            best = windows.pad(x.astype(wide, copy=False), fill)
+            x = x.astype(wide, copy=False)
+            has_nan = wide.kind == "f" and bool(np.isnan(x).any())
+            best = windows.pad(x, fill)
             index = np.zeros((1,) * best.ndim, np.int32)
             for axis in reversed(range(best.ndim)):
                 at, step = _along(axis), math.prod(windows.lengths[axis + 1 :])
                 value, position = best, np.broadcast_to(index, best.shape)
-                best = value[at(windows.tap(axis, 0))]
-                index = position[at(windows.tap(axis, 0))]
+                first = at(windows.tap(axis, 0))
+                if windows.lengths[axis] == 1:
+                    best, index = value[first], position[first]
+                    continue
+                best, index = value[first].copy(), position[first].copy()
                 for k in range(1, windows.lengths[axis]):
-                    candidate = value[at(windows.tap(axis, k))]
-                    wins = beats(candidate, best)
+                    here = at(windows.tap(axis, k))
+                    wins = beats(value[here], best)
                     if has_nan:
-                        wins |= np.isnan(candidate) & ~np.isnan(best)
-                    best = np.where(wins, candidate, best)
-                    index = np.where(wins, position[at(windows.tap(axis, k))] + np.int32(k * step), index)
+                        wins |= np.isnan(value[here]) & ~np.isnan(best)
+                    # later taps have larger numbers, so that a maximum replaces the number where this one wins
+                    np.maximum(index, wins * (position[here] + np.int32(k * step)), out=index)
+                    extremum(best, value[here], out=best)
             return np.ascontiguousarray(index)
 
         return run
 
 
-_window_arg_reduction("reduce_window_argmax", np.greater, lowest)
-_window_arg_reduction("reduce_window_argmin", np.less, highest)
+_window_arg_reduction("reduce_window_argmax", np.greater, np.maximum, lowest)
+_window_arg_reduction("reduce_window_argmin", np.less, np.minimum, highest)
 
 
 # ---------------------------------------------------------------------------------------------- moves
@@ -207,24 +206,13 @@ def _(in_types: Types, out_types: Types, *, operand_shape: Shape, **params: Any)
         return lambda x, index: np.zeros(out.shape, out.dtype)
     starts, offsets = windows.flat_positions()
 
-    def assign(total: np.ndarray, x: np.ndarray, index: np.ndarray) -> None:
-        total.reshape(-1)[starts + offsets[index]] = x
-
-    def add_each(total: np.ndarray, x: np.ndarray, index: np.ndarray) -> None:
-        np.add.at(total.reshape(-1), starts + offsets[index], x)
-
-    def add_taps(total: np.ndarray, x: np.ndarray, index: np.ndarray) -> None:
-        for k, tap in enumerate(taps):
-            total[tap] += np.where(index == k, x, zero)
-
-    zero = wide.type(0)
-    few = len(offsets) <= LONG_WINDOW
-    taps = windows.taps() if few else []
-    scatter = assign if windows.disjoint else add_taps if few else add_each
-
     def run(x: np.ndarray, index: np.ndarray) -> np.ndarray:
         total = np.zeros(windows.padded, wide)
-        scatter(total, x, index)
+        places = starts + offsets[index]
+        if windows.disjoint:
+            total.reshape(-1)[places] = x
+        else:
+            np.add.at(total.reshape(-1), places.reshape(-1), np.ascontiguousarray(x, wide).reshape(-1))
         return windows.unpad(total).astype(out.dtype, copy=False)
 
     return run

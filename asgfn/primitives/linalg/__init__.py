@@ -11,12 +11,17 @@ from asgfn.primitives.linalg.lu import lu_p as lu_p
 from asgfn.primitives.linalg.lu import lu_pivots_to_permutation as lu_pivots_to_permutation
 from asgfn.primitives.linalg.lu import lu_pivots_to_permutation_p as lu_pivots_to_permutation_p
 from asgfn.primitives.linalg.lu import lu_solve as lu_solve
+from asgfn.primitives.linalg.lu import permutation_sign as permutation_sign
 from asgfn.primitives.linalg.qr import geqrf as geqrf
 from asgfn.primitives.linalg.qr import geqrf_p as geqrf_p
 from asgfn.primitives.linalg.qr import householder_product as householder_product
 from asgfn.primitives.linalg.qr import householder_product_p as householder_product_p
 from asgfn.primitives.linalg.qr import qr as qr
 from asgfn.primitives.linalg.qr import qr_p as qr_p
+from asgfn.primitives.linalg.solve import det as det
+from asgfn.primitives.linalg.solve import det_p as det_p
+from asgfn.primitives.linalg.solve import linear_solve as linear_solve
+from asgfn.primitives.linalg.solve import linear_solve_p as linear_solve_p
 from asgfn.primitives.linalg.svd import svd as svd
 from asgfn.primitives.linalg.svd import svd_p as svd_p
 from asgfn.primitives.linalg.triangular import triangular_solve as triangular_solve

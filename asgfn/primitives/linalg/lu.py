@@ -11,7 +11,7 @@ from asgfn import dtypes
 from asgfn.errors import DTypeError, ShapeError
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Primitive, Zero, tangent_type
-from asgfn.primitives.elementwise import add
+from asgfn.primitives.elementwise import add, bitwise_and, ne, neg, select
 from asgfn.primitives.linalg.matrices import (
     batch_at_front,
     check_matrix,
@@ -24,7 +24,9 @@ from asgfn.primitives.linalg.matrices import (
 )
 from asgfn.primitives.linalg.triangular import triangular_solve
 from asgfn.primitives.padding import pad
+from asgfn.primitives.shaping import broadcasted_iota, convert_element_type, full_like, reduce_sum
 from asgfn.primitives.slicing import slice_in_dim
+from asgfn.primitives.sorting import sort
 from asgfn.tracing import Array, as_array
 
 
@@ -112,15 +114,23 @@ def lu_solve(lu: Any, permutation: Any, b: Any, transpose: int = 0) -> Array:
 
 
 def inverse_permutation(permutation: Any) -> Array:
-    from asgfn.primitives.sorting import sort
-    from asgfn.primitives.shaping import broadcasted_iota
-
+    """The permutation that undoes this one."""
     axis = permutation.ndim - 1
     positions = broadcasted_iota(permutation.dtype, permutation.shape, axis)
     return sort((permutation, positions), dimension=axis, num_keys=1)[1]
 
 
 # ---------------------------------------------------------------------------------------------- pivots
+def permutation_sign(pivots: Any, dtype: Any) -> Array:
+    """1 or -1 by the parity of the row exchanges that really exchange two rows."""
+    axis = pivots.ndim - 1
+    positions = broadcasted_iota(pivots.dtype, pivots.shape, axis)
+    exchanges = reduce_sum(convert_element_type(ne(pivots, positions), np.int32), (axis,))
+    odd = ne(bitwise_and(exchanges, number(1, exchanges)), number(0, exchanges))
+    one = convert_element_type(full_like(exchanges, 1), dtype)
+    return select(odd, neg(one), one)
+
+
 def _permutation_type(pivots: ArrayType, *, permutation_size: int) -> ArrayType:
     if not pivots.ndim or not dtypes.is_integer(pivots.dtype):
         raise DTypeError(f"lu_pivots_to_permutation: pivots must be integers [..., k], got {pivots}")

@@ -1,0 +1,7 @@
+"""Names that JAX keeps in `jax.experimental`."""
+
+from asgfn.config import disable_x64 as disable_x64
+from asgfn.config import enable_x64 as enable_x64
+from asgfn.primitives.callbacks import io_callback as io_callback
+
+__all__ = ["disable_x64", "enable_x64", "io_callback"]

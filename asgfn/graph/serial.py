@@ -1,0 +1,246 @@
+"""Graphs as bytes.
+
+Layout: the magic ``ASGF``, a version byte, the CRC-32 of the body, the body in msgpack. The body holds, for each graph,
+inputs, constants, nodes and outputs; everything is checked again when it is read.
+
+Python code stays behind: a callback cannot be stored; of a rule of `custom_jvp` and its kin only the name is, so the loaded
+graph computes the same values but refuses to be transformed there.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asgfn.errors import GraphError
+from asgfn.graph.types import ArrayType, SourceInfo
+
+if TYPE_CHECKING:
+    from asgfn.graph.asg import Asg
+
+MAGIC = b"ASGF"
+VERSION = 1
+
+_records: dict[str, type] = {}
+_hooks: dict[str, tuple[type, Callable, Callable]] = {}
+
+
+def parameter_type(cls: type) -> type:
+    """Class decorator: values of this NamedTuple, enum or frozen dataclass may stand in node parameters and be stored."""
+    _records[cls.__name__] = cls
+    return cls
+
+
+def parameter_codec(name: str, cls: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    """Says how values of a class are stored: `encode` gives something made of plain values, `decode` takes it back."""
+    _hooks[name] = (cls, encode, decode)
+
+
+# ---------------------------------------------------------------------------------------------- writing
+def _encode(value: Any, where: str) -> Any:
+    from asgfn.graph.asg import Asg
+
+    if isinstance(value, enum.Enum):  # before str: enums may be strings
+        if type(value).__name__ in _records:
+            return {"enum": type(value).__name__, "name": value.name}
+    elif value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+        return value
+    elif isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, np.dtype):
+        return {"dtype": value.name}
+    if isinstance(value, ArrayType):
+        return {"type": [list(value.shape), value.dtype.name, value.weak_type]}
+    if isinstance(value, Asg):
+        return {"graph": _encode_graph(value)}
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = np.asarray(value)
+        return {"array": [list(value.shape), value.dtype.name, value.tobytes()]}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, tuple):
+        if hasattr(value, "_fields"):
+            if type(value).__name__ in _records:
+                return {"record": type(value).__name__, "values": [_encode(v, where) for v in value]}
+        else:
+            return {"tuple": [_encode(v, where) for v in value]}
+    if isinstance(value, frozenset):
+        return {"set": sorted((_encode(v, where) for v in value), key=repr)}
+    if type(value).__name__ in _records and hasattr(value, "__dataclass_fields__"):
+        fields = {k: _encode(getattr(value, k), where) for k in value.__dataclass_fields__}
+        return {"dataclass": type(value).__name__, "fields": fields}
+    for name, (cls, encode, _) in _hooks.items():
+        if isinstance(value, cls):
+            return {"coded": name, "value": _encode(encode(value), where)}
+    raise GraphError(
+        f"{where} holds {value!r} of type {type(value).__name__}, which cannot be stored: it is Python code or an object, not data. "
+        "Remove callbacks before storing a graph"
+    )
+
+
+def _encode_graph(asg: Asg) -> dict:
+    types: dict[ArrayType, int] = {}
+    sources: dict[tuple, int] = {}
+
+    def type_id(t: ArrayType) -> int:
+        return types.setdefault(t, len(types))
+
+    def source_id(s: SourceInfo | None) -> int:
+        return -1 if s is None else sources.setdefault((s.file, s.line, s.function), len(sources))
+
+    nodes = []
+    for node in asg.nodes:
+        params = {k: _encode(v, f"node {node.primitive}, parameter {k}") for k, v in node.params.items()}
+        nodes.append(
+            [node.primitive.name, list(node.inputs), params, [type_id(t) for t in node.out_types], node.scope, source_id(node.source)]
+        )
+    body = {
+        "name": asg.name,
+        "inputs": [type_id(t) for t in asg.inputs],
+        "input_names": list(asg.input_names),
+        "constants": [[type_id(t), c.tobytes()] for c, t in zip(asg.constants, asg.constant_types, strict=True)],
+        "nodes": nodes,
+        "outputs": list(asg.outputs),
+    }
+    body["types"] = [[list(t.shape), t.dtype.name, t.weak_type] for t in types]
+    body["sources"] = [list(s) for s in sources]
+    return body
+
+
+def to_bytes(asg: Asg) -> bytes:
+    """See `Asg.to_bytes`.
+
+    Raises:
+        GraphError: a parameter is Python code (a callback).
+    """
+    import msgpack
+
+    body = msgpack.packb(_encode_graph(asg), use_bin_type=True)
+    return MAGIC + bytes([VERSION]) + struct.pack("<I", zlib.crc32(body)) + body
+
+
+# ---------------------------------------------------------------------------------------------- reading
+def _dtype(name: Any) -> np.dtype:
+    import ml_dtypes
+
+    if not isinstance(name, str):
+        raise GraphError(f"not a graph: {name!r} is not a dtype")
+    if name == "void":  # float0, the type of tangents of integers
+        return np.dtype([("float0", np.void, 0)])
+    try:
+        return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
+    except TypeError:
+        raise GraphError(f"not a graph: {name!r} is not a dtype") from None
+
+
+def _array(shape: list, dtype: str, data: bytes) -> np.ndarray:
+    # a copy, because the bytes belong to the message; read-only, because constants are never written to
+    out = np.frombuffer(data, _dtype(dtype)).reshape(shape).copy()
+    out.flags.writeable = False
+    return out
+
+
+def _decode(value: Any) -> Any:
+    if not isinstance(value, dict):
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        raise GraphError(f"not a graph: unexpected {type(value).__name__}")
+    if "tuple" in value:
+        return tuple(_decode(v) for v in value["tuple"])
+    if "dtype" in value:
+        return _dtype(value["dtype"])
+    if "type" in value:
+        shape, dtype, weak = value["type"]
+        return ArrayType(tuple(shape), _dtype(dtype), weak)
+    if "graph" in value:
+        return _decode_graph(value["graph"])
+    if "array" in value:
+        return _array(*value["array"])
+    if "complex" in value:
+        return complex(*value["complex"])
+    if "set" in value:
+        return frozenset(_decode(v) for v in value["set"])
+    if "record" in value:
+        return _records[value["record"]](*(_decode(v) for v in value["values"]))
+    if "enum" in value:
+        return _records[value["enum"]][value["name"]]  # type: ignore[index]
+    if "dataclass" in value:
+        return _records[value["dataclass"]](**{k: _decode(v) for k, v in value["fields"].items()})
+    if "coded" in value:
+        return _hooks[value["coded"]][2](_decode(value["value"]))
+    raise GraphError(f"not a graph: unknown kind of value {sorted(value)}")
+
+
+def _decode_graph(body: Any) -> Asg:
+    from asgfn.graph.asg import Asg, Node, Params
+    from asgfn.primitives.base import primitive
+
+    types = [ArrayType(tuple(shape), _dtype(dtype), weak) for shape, dtype, weak in body["types"]]
+    sources = [SourceInfo(file, line, function) for file, line, function in body["sources"]]
+    constants = [_array(list(types[t].shape), types[t].dtype.name, data) for t, data in body["constants"]]
+    nodes = []
+    for name, inputs, params, out_types, scope, source in body["nodes"]:
+        if not all(isinstance(i, int) for i in inputs) or not isinstance(scope, str):
+            raise GraphError("not a graph: a node is malformed")
+        nodes.append(
+            Node(
+                primitive(name),
+                tuple(inputs),
+                Params({k: _decode(v) for k, v in params.items()}),
+                tuple(types[_index(t, types)] for t in out_types),
+                scope,
+                None if source == -1 else sources[_index(source, sources)],
+            )
+        )
+    return Asg(
+        [types[_index(t, types)] for t in body["inputs"]],
+        constants,
+        nodes,
+        [int(i) for i in body["outputs"]],
+        constant_types=[types[t] for t, _ in body["constants"]],
+        name=str(body["name"]),
+        input_names=[str(n) for n in body["input_names"]],
+    )
+
+
+def _index(i: Any, table: list) -> int:
+    if not isinstance(i, int) or not 0 <= i < len(table):
+        raise GraphError(f"not a graph: {i!r} does not index a table of {len(table)}")
+    return i
+
+
+def from_bytes(data: bytes) -> Asg:
+    """See `Asg.from_bytes`.
+
+    Raises:
+        GraphError: the data is truncated or altered, has another version, or does not describe a well-formed graph.
+    """
+    import msgpack
+
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise GraphError(f"from_bytes takes bytes, got {type(data).__name__}")
+    data = bytes(data)
+    head = len(MAGIC) + 5
+    if len(data) < head or data[: len(MAGIC)] != MAGIC:
+        raise GraphError(f"not a graph: the data ({len(data)} bytes) does not start with the mark of one")
+    version = data[len(MAGIC)]
+    if version != VERSION:
+        raise GraphError(f"this graph was stored in version {version} of the format; this asgfn reads version {VERSION}")
+    (crc,) = struct.unpack("<I", data[len(MAGIC) + 1 : head])
+    body = data[head:]
+    if zlib.crc32(body) != crc:
+        raise GraphError("the graph's data is damaged: its checksum does not match (truncated or altered)")
+    import asgfn.lax  # noqa: F401 (declares the primitives that a graph may name)
+
+    try:
+        asg = _decode_graph(msgpack.unpackb(body, raw=False, strict_map_key=False))
+    except GraphError:
+        raise
+    except Exception as error:  # whatever a forged body makes the decoder stumble over
+        raise GraphError(f"not a graph: {type(error).__name__}: {error}") from None
+    return asg.validate()

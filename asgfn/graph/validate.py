@@ -1,0 +1,57 @@
+"""Checks a graph from scratch: ids, order, arity, and every type derived again from the inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asgfn.errors import AsgError, GraphError
+from asgfn.graph.types import ArrayType
+
+if TYPE_CHECKING:
+    from asgfn.graph.asg import Asg
+
+
+def validate(asg: Asg) -> Asg:
+    """See `Asg.validate`. Inner graphs are checked too."""
+    where = f"graph {asg.name or '<lambda>'}"
+    types: list[ArrayType] = [*asg.inputs, *asg.constant_types]
+    for k, t in enumerate(types):
+        if not isinstance(t, ArrayType):
+            raise GraphError(f"{where}: the type of value {k} is {t!r}, not an ArrayType")
+    if len(asg.constants) != len(asg.constant_types):
+        raise GraphError(f"{where}: {len(asg.constants)} constants but {len(asg.constant_types)} constant types")
+    for k, (c, t) in enumerate(zip(asg.constants, asg.constant_types, strict=True)):
+        if not isinstance(c, np.ndarray) or c.shape != t.shape or c.dtype != t.dtype:
+            raise GraphError(f"{where}: constant {k} is not an array of type {t}")
+    for index, node in enumerate(asg.nodes):
+        label = f"{where}, node {index} ({node.primitive})"
+        for i in node.inputs:
+            if not isinstance(i, int) or not 0 <= i < len(types):
+                raise GraphError(f"{label}: operand {i!r} is not a value that exists before the node")
+        for graph in _inner(node.params):
+            validate(graph)
+        try:
+            out = node.primitive.type_rule(*(types[i] for i in node.inputs), **node.params)
+        except (AsgError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise GraphError(f"{label}: {error}") from None
+        derived = tuple(out) if node.primitive.multiple_results else (out,)
+        same = len(derived) == len(node.out_types) and all(
+            a.shape == b.shape and a.dtype == b.dtype for a, b in zip(derived, node.out_types, strict=True)
+        )
+        if not same:
+            raise GraphError(
+                f"{label}: its outputs are declared as ({', '.join(map(str, node.out_types))}) but must be ({', '.join(map(str, derived))})"
+            )
+        types.extend(node.out_types)
+    for i in asg.outputs:
+        if not isinstance(i, int) or not 0 <= i < len(types):
+            raise GraphError(f"{where}: output {i!r} is not a value of the graph")
+    return asg
+
+
+def _inner(params: dict) -> list:
+    from asgfn.graph.asg import inner_graphs
+
+    return inner_graphs(params)
