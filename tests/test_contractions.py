@@ -7,7 +7,7 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
-from derivatives import check_derivatives, check_vmap
+from tests.derivatives import check_derivatives, check_vmap
 
 import asgfn
 from asgfn import lax
@@ -92,7 +92,9 @@ def test_mixed_precision_gradient_keeps_the_operands_dtype():
     loss = lambda a, b: lax.reduce_sum(lax.dot(a, b, preferred_element_type=np.float32), (0, 1))
     dx, dy = asgfn.grad(loss, (0, 1))(x, y)
     assert dx.dtype == x.dtype and dy.dtype == y.dtype
-    np.testing.assert_allclose(np.asarray(dx, np.float32), np.broadcast_to(y.astype(np.float32).sum(1), (3, 4)), rtol=1e-2)
+    np.testing.assert_allclose(
+        np.asarray(dx, np.float32), np.broadcast_to(y.astype(np.float32).sum(1), (3, 4)), rtol=1e-2
+    )
 
 
 def test_batch_matmul_and_dot_with_numbers():
@@ -127,7 +129,9 @@ def pads_of(padding, sizes, windows, strides):
     pads = []
     for n, k, s in zip(sizes, windows, strides):
         missing = max((-(-n // s) - 1) * s + k - n, 0)
-        pads.append((missing // 2, missing - missing // 2) if padding == "SAME" else (missing - missing // 2, missing // 2))
+        pads.append(
+            (missing // 2, missing - missing // 2) if padding == "SAME" else (missing - missing // 2, missing // 2)
+        )
     return pads
 
 
@@ -275,7 +279,7 @@ def test_conv_patches():
 
 def test_conv_errors():
     x, w = np.ones((1, 3, 8, 8), np.float32), np.ones((4, 2, 3, 3), np.float32)
-    with pytest.raises(ShapeError, match="3 features.*takes 2"):
+    with pytest.raises(ShapeError, match=r"3 features.*takes 2"):
         lax.conv(x, w, (1, 1), "SAME")
     with pytest.raises(DTypeError, match="one dtype"):
         lax.conv(x, np.ones((4, 3, 3, 3), np.int32), (1, 1), "SAME")

@@ -154,6 +154,31 @@ def test_every_category_has_a_colour_on_which_text_is_legible():
         assert palette.contrast(palette.FAINT_INK, colour) >= 4.5
 
 
+# How red-blind and green-blind eyes see linear RGB (Machado, Oliveira and Fernandes 2009, table 1, severity 1).
+EYES = {
+    "usual": np.eye(3),
+    "red-blind": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green-blind": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_any_two_colours_differ_for_all_eyes(eyes):
+    """By at least 7 in the CIE 1976 colour difference, where about 2.3 can just be noticed."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+    def lab(colour: str) -> np.ndarray:
+        rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        seen = np.clip(np.asarray(EYES[eyes]) @ linear, 0, 1)
+        xyz = to_xyz @ seen / np.array([0.9505, 1.0, 1.089])
+        x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    colours = [lab(colour) for colour in palette.FILLS.values()]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colours, 2)) > 7
+
+
 def test_texts_fit_their_boxes(backward):
     diagram = diagram_of(backward)
     for box in diagram.boxes:

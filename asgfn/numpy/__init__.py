@@ -461,6 +461,7 @@ from asgfn.numpy.einsum import (
     einsum as einsum,
     einsum_path as einsum_path,
 )
+from asgfn.numpy.arguments import broadcast_shapes as broadcast_shapes
 from asgfn.tracing import Array as ndarray  # noqa: N813
 
 from asgfn.numpy import array_methods as _array_methods  # isort: skip  (gives Array its operators and methods)

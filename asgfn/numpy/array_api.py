@@ -31,7 +31,7 @@ class ArrayNamespaceInfo:
 
     def devices(self) -> list[Any]:
         """All devices."""
-        from asgfn.device import devices
+        from asgfn.placement import devices
 
         return list(devices())
 

@@ -31,6 +31,7 @@ from asgfn.numpy import (
 from asgfn.numpy.arguments import convert, strong
 from asgfn.numpy.device import to_device
 from asgfn.numpy.elementwise import clip
+from asgfn.numpy.host_methods import HOST_METHODS
 from asgfn.numpy.operators import operator_methods
 from asgfn.tracing import Array, ConcreteArray, concrete
 from asgfn.tracing.source import user_source
@@ -248,7 +249,7 @@ def _compress(self: Array, condition: Any, axis: int | None = None, out: None = 
 
 
 def install() -> None:
-    """Gives `Array` its operators, methods and properties; what the core defines already is kept."""
+    """Gives `Array` its operators, methods and properties, and concrete arrays what needs a value."""
     methods = {**operator_methods(), **_METHODS, "compress": _compress}
     for module, names in _FUNCTIONS.items():
         methods.update({name: getattr(module, name) for name in names})
@@ -256,7 +257,9 @@ def install() -> None:
         setattr(Array, name, method)
     for name, (getter, doc) in _PROPERTIES.items():
         setattr(Array, name, property(getter, doc=doc))
-    Array.__hash__ = None  # arrays compare element by element, so they have no hash
+    for name, method in HOST_METHODS.items():
+        setattr(ConcreteArray, name, method)
+    Array.__hash__ = None  # type: ignore[assignment]  # arrays compare element by element
 
 
 install()

@@ -96,7 +96,7 @@ def _from_anything(data: Any, dtype: np.dtype | None) -> Array:
         return convert(data, dtype) if dtype is not None else data
     if isinstance(data, _PYTHON_SCALARS) and not isinstance(data, np.generic):
         # weak unless a dtype was asked for
-        return as_array(data) if dtype is None else constant(_plain(data), dtype, weak=False)
+        return as_array(data) if dtype is None else _scalar(_plain(data), dtype)
     if hasattr(type(data), "__jax_array__"):
         return _from_anything(data.__jax_array__(), dtype)
     if isinstance(data, (list, tuple)):
@@ -112,6 +112,15 @@ def _from_anything(data: Any, dtype: np.dtype | None) -> Array:
     if isinstance(data, (range, Iterable)) and not isinstance(data, (str, dict, set, frozenset)) and hasattr(data, "__len__"):
         return _from_sequence(list(data), dtype)
     raise DTypeError(f"array: a {type(data).__name__} cannot become an array: {data!r:.80}")
+
+
+def _scalar(x: bool | int | float | complex, dtype: np.dtype) -> Array:
+    if type(x) is int and dtypes.is_integer(dtype):
+        try:
+            np.array(x, dtype)  # an explicit dtype must hold the number; only operands of operators wrap around
+        except OverflowError:
+            raise OverflowError(f"array: Python int {x} is out of bounds for {dtype}") from None
+    return constant(x, dtype, weak=False)
 
 
 def _plain(x: Any) -> bool | int | float | complex:
@@ -147,7 +156,7 @@ def _from_sequence(data: Sequence[Any], dtype: np.dtype | None) -> Array:
     if any(part.shape != inner for part in parts):
         raise ShapeError(f"array: elements have different shapes: {sorted({part.shape for part in parts})}")
     joined = lax.concatenate([lax.reshape(part, (1, *inner)) for part in parts], 0)
-    return lax.reshape(joined, (*shape, *inner))
+    return _strong(lax.reshape(joined, (*shape, *inner)))
 
 
 def _collect(data: Any, leaves: list[Any], path: tuple[int, ...]) -> tuple[int, ...]:
@@ -170,7 +179,8 @@ def _from_numpy_sequence(data: Any, leaves: list[Any], dtype: np.dtype | None) -
     if dtype is None and leaf_types <= set(_PYTHON_SCALARS):
         dtype = _python_dtype(leaf_types)
     elif dtype is None and leaves:
-        dtype = dtypes.result_type(*(np.asarray(leaf) if not isinstance(leaf, np.generic) else leaf for leaf in leaves))
+        known = (*_PYTHON_SCALARS, np.generic)
+        dtype = dtypes.result_type(*(leaf if isinstance(leaf, known) else np.asarray(leaf) for leaf in leaves))
     elif dtype is None:
         dtype = dtypes.default_float()
     try:

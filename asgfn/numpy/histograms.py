@@ -115,6 +115,8 @@ def histogram(
         density: divide so that the integral is 1.
     """
     counts, (edges,) = _histogram("histogram", [_raveled(a)], [bins], [range], weights, density)
+    if weights is None:
+        counts = convert(counts, edges.dtype)
     return counts, edges
 
 
@@ -182,16 +184,13 @@ def _histogram(
 ) -> tuple[Array, list[Array]]:
     columns = promote_dtypes_inexact(*columns)
     edges = [histogram_bin_edges(x, b, r) for x, b, r in zip(columns, bins, ranges, strict=True)]
-    dtype = columns[0].dtype
     if weights is None:
-        amounts: Any = constant(1, dtype, weak=False)
+        amounts: Any = constant(1, dtypes.default_int(), weak=False)
     else:
         amounts = to_array(name, weights)
         if amounts.size != columns[0].size:
             raise ShapeError(f"{name}: weights of shape {amounts.shape} do not fit {columns[0].size} elements")
         amounts = lax.reshape(amounts, (amounts.size,))
-        if density:
-            (amounts,) = promote_dtypes_inexact(amounts)
     # one counter more at both ends of each axis, for what lies outside
     sizes = [edge.shape[0] + 1 for edge in edges]
     flat: Any = None
@@ -202,6 +201,7 @@ def _histogram(
     counts = lax.reshape(counts, tuple(sizes))
     counts = lax.slice(counts, (1,) * len(sizes), tuple(size - 1 for size in sizes))
     if density:
+        counts = convert(counts, edges[0].dtype)
         total = reductions.sum(counts)
         counts = lax.div(counts, total)
         for axis, edge in enumerate(edges):

@@ -318,10 +318,12 @@ def var(
         squares = lax.square(centred)
     total = lax.reduce_sum(masked("var", squares, where, 0), axes)
     count = element_count("var", a, axes, where, total.dtype)
+    # without more elements than the correction there is no estimate
     if isinstance(count, Array):
         count = lax.sub(count, constant(float(correction), total.dtype))
+        count = lax.select(lax.gt(count, constant(0, count.dtype)), count, constant(math.nan, count.dtype))
     else:
-        count = count - correction
+        count = count - correction if count > correction else math.nan
     result = convert(_divided(total, count), dtypes.real_dtype(result_dtype))
     return _finish(result, squares.shape, axes, keepdims)
 

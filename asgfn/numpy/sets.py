@@ -94,12 +94,12 @@ def unique(
         missing = None
     else:
         size = size.__index__()
-        firsts, total = first_true(starts, size) if count else (lax.full((size,), 0, _INDEX), constant(0, _INDEX))
-        place = lax.iota(_INDEX, size)
-        missing = lax.ge(place, total)
-        following = lax.select(missing, constant(count, _INDEX), firsts)
-        tail = lax.full((1,), count, _INDEX)
-        ends = lax.concatenate([lax.slice_in_dim(following, min(1, size), size), tail], 0) if size else following
+        # one more than asked for: a run ends where the next one starts
+        begin, total = first_true(starts, size + 1) if count else (lax.full((size + 1,), 0, _INDEX), constant(0, _INDEX))
+        begin = lax.select(lax.ge(lax.iota(_INDEX, size + 1), total), constant(count, _INDEX), begin)
+        missing = lax.ge(lax.iota(_INDEX, size), total)
+        firsts, ends = lax.slice_in_dim(begin, 0, size), lax.slice_in_dim(begin, 1, size + 1)
+        firsts = lax.select(missing, constant(0, _INDEX), firsts)
     chosen = order[firsts] if count else firsts
     values = lax.reshape(rows, shape)[chosen] if count else lax.full((firsts.shape[0], *shape[1:]), 0, ar.dtype)
     if missing is not None and count == 0 and fill_value is not None:

@@ -237,9 +237,9 @@ def digitize(x: ArrayLike, bins: ArrayLike, right: bool = False, *, method: str 
     if bins.shape[0] == 0:
         return lax.full(x.shape, 0, dtype)
     method = method or "default"
-    upwards = searchsorted(bins, x, "right" if not right else "left", method=method)
-    # in the reversed, increasing edges the sides change places
-    downwards = searchsorted(lax.rev(bins, (0,)), x, "left" if not right else "right", method=method)
+    side = "left" if right else "right"
+    upwards = searchsorted(bins, x, side, method=method)
+    downwards = searchsorted(lax.rev(bins, (0,)), x, side, method=method)
     size = bins.shape[0]
     first, last = (lax.squeeze(lax.slice_in_dim(bins, i, i + 1), (0,)) for i in (0, size - 1))
     increasing = lax.le(first, last)

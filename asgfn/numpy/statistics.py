@@ -22,6 +22,7 @@ from asgfn.numpy.arguments import (
     promote_args,
     promote_dtypes_inexact,
     refuse_out,
+    strong,
     to_array,
     to_inexact,
 )
@@ -214,7 +215,7 @@ def _quantile(
         result = _weighted_quantile(values, in_front(_full_weights(name, weights, a, axes)), q, ignore_nan)
     else:
         result = _ranked_quantile(values, q, method, ignore_nan)
-    return lax.reshape(result, (*q.shape, *kept)) if keepdims else result
+    return strong(lax.reshape(result, (*q.shape, *kept)) if keepdims else result)
 
 
 def _ranked_quantile(values: Array, q: Array, method: str, ignore_nan: bool) -> Array:

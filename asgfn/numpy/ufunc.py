@@ -141,13 +141,12 @@ class ufunc:  # noqa: N801 (NumPy's name)
         in_place = _SCATTERS.get(self.__name__)
         if in_place is not None:
             return getattr(ref, in_place)(b)
-        # One flat position for every update, in the order of the indices: repeats must see each other's result.
-        flat_positions = np.arange(a.size, dtype=np.int32).reshape(a.shape)
-        positions = lax.reshape(to_array("at", flat_positions)[indices], (-1,)) if a.size else None
-        if positions is None:
+        if a.size == 0:
             return a
-        updates = broadcast_operand(convert(b, a.dtype), ref.get().shape)
-        updates = lax.reshape(updates, (-1,))
+        # One flat position for every update, in the order of the indices: repeats must see each other's result.
+        positions = lax.reshape(lax.iota(np.int32, a.size), a.shape)[indices]
+        updates = broadcast_operand(to_array(self.__name__, convert(b, a.dtype)), positions.shape)
+        positions, updates = lax.reshape(positions, (positions.size,)), lax.reshape(updates, (positions.size,))
 
         def step(flat: Any, pair: Any) -> tuple[Any, None]:
             position, value = pair

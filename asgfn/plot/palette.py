@@ -1,7 +1,7 @@
 """The colours of pictures: one a category of primitives, light enough for dark text on all of them.
 
-Related categories share a hue and differ in lightness, so that they stay apart for colour-blind eyes. No information
-is in the colour alone: a box says its operation in words.
+Any two of them also differ for red- and green-blind eyes; the tests check that. No information is in the colour alone: a
+box says its operation in words.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ FRAME_BORDER = "#B9C3D1"
 FRAME_FILLS = ("#F5F7FA", "#EAEEF4", "#DFE5ED")
 
 FILLS = {
-    "input": "#CFE3F7",
+    "input": "#DFE7FF",
     "output": "#33404F",
-    "constant": "#E8EAED",
-    "arithmetic": "#FFE7A3",
-    "transcendental": "#FFC683",
-    "activation": "#F59B7D",
-    "comparison": "#DCD3F2",
-    "logical": "#BBA9E0",
-    "reduction": "#9FD8A4",
-    "contraction": "#7CBBEF",
-    "window": "#74CCC7",
-    "shape": "#EFEADF",
-    "indexing": "#D6C3A1",
-    "linalg": "#A3B3F3",
-    "fft": "#BFE8F2",
-    "sort": "#CFE08A",
-    "random": "#F6B6D2",
-    "control": "#DB9FCD",
-    "call": "#C3CFD6",
+    "constant": "#F5EDF3",
+    "arithmetic": "#FDF29B",
+    "transcendental": "#FFBA73",
+    "activation": "#FB9B79",
+    "comparison": "#CACBEA",
+    "logical": "#C0A6DB",
+    "reduction": "#A7E2AE",
+    "contraction": "#8AC2F4",
+    "window": "#58CFAD",
+    "shape": "#F3F2E1",
+    "indexing": "#CDAF95",
+    "linalg": "#95B6FC",
+    "fft": "#B6D2FF",
+    "sort": "#CCDF8D",
+    "random": "#FACBE2",
+    "control": "#D1A2CB",
+    "call": "#CABCC9",
     "callback": "#F0D24A",
-    "convert": "#DAD7DE",
+    "convert": "#EDC8C7",
 }
 OTHER = "#DDDDDD"
 

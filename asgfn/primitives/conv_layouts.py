@@ -6,8 +6,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from asgfn.graph.serial import parameter_type
 from asgfn.errors import ShapeError
+from asgfn.graph.serial import parameter_type
 
 Spec = tuple[int, ...]
 
@@ -26,7 +26,7 @@ class ConvDimensionNumbers(NamedTuple):
     out_spec: Spec
 
 
-def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Spec, Spec, Spec]:
+def conv_general_permutations(dimension_numbers: Sequence[str]) -> tuple[Spec, ...]:
     """The axes that three layout strings such as ("NHWC", "HWIO", "NHWC") name; space in the order of the kernel's.
 
     Raises:
@@ -60,7 +60,8 @@ def conv_dimension_numbers(
     rank = len(lhs_shape)
     if len(rhs_shape) != rank or rank < 2:
         raise ShapeError(
-            f"convolution: the operands must have one rank, 2 or more, got shapes {tuple(lhs_shape)} and {tuple(rhs_shape)}"
+            "convolution: the operands must have one rank, 2 or more, "
+            f"got shapes {tuple(lhs_shape)} and {tuple(rhs_shape)}"
         )
     if dimension_numbers is None:
         return ConvDimensionNumbers(*(tuple(range(rank)),) * 3)

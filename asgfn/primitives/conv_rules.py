@@ -142,7 +142,7 @@ def _extract(x: Any, axis: int, groups: int, size: int) -> Any:
 
 def batch(
     args: Sequence[Any],
-    dims: Sequence[int | None],
+    dims: Sequence[Any],
     *,
     dimension_numbers: ConvDimensionNumbers,
     feature_group_count: int,

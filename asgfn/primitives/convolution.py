@@ -17,7 +17,7 @@ from asgfn.primitives.conv_layouts import ConvDimensionNumbers as ConvDimensionN
 from asgfn.primitives.conv_layouts import Spec, spatial_sizes
 from asgfn.primitives.conv_layouts import conv_dimension_numbers as conv_dimension_numbers
 from asgfn.primitives.conv_layouts import conv_general_permutations as conv_general_permutations
-from asgfn.primitives.dot import canonical_element_type, canonical_precision, product_dtype
+from asgfn.primitives.dot import canonical_element_type, canonical_precision, dot_general, product_dtype
 from asgfn.primitives.padding import rev
 from asgfn.primitives.shaping import transpose
 from asgfn.primitives.window_geometry import dilated, padding_pairs, per_axis, positions
@@ -54,7 +54,8 @@ def _type_rule(
         )
     if out_features % (feature_group_count * batch_group_count):
         raise ShapeError(
-            f"{shown}: {out_features} output features cannot be split into {feature_group_count * batch_group_count} groups"
+            f"{shown}: {out_features} output features cannot be split into "
+            f"{feature_group_count * batch_group_count} groups"
         )
     if batch % batch_group_count:
         raise ShapeError(f"{shown}: a batch of {batch} cannot be split into {batch_group_count=} groups")
@@ -129,7 +130,8 @@ def conv_general_dilated(
     gaps = per_axis(name, "rhs_dilation", rhs_dilation, rank)
     if isinstance(padding, str) and any(d != 1 for d in spread):
         raise ShapeError(
-            f"{name}: padding {padding!r} has no meaning with lhs_dilation={spread}: give (low, high) pairs, or use conv_transpose"
+            f"{name}: padding {padding!r} has no meaning with lhs_dilation={spread}: give (low, high) pairs, "
+            "or use conv_transpose"
         )
     for count, value in (("feature_group_count", feature_group_count), ("batch_group_count", batch_group_count)):
         if operator.index(value) < 1:
@@ -304,7 +306,41 @@ def conv_general_dilated_patches(
     )
 
 
+def conv_general_dilated_local(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: Any,
+    filter_shape: Sequence[int],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    precision: Any = None,
+) -> Array:
+    """A convolution whose kernel is another one at every position (a locally connected layer).
+
+    Arguments:
+        lhs: input of rank n + 2.
+        rhs: kernels of rank n + 2: output features, C * prod(filter_shape) with the C features of `lhs` varying
+            slowest, and the n spatial lengths of the result.
+        filter_shape: n lengths of the window.
+        others: as of `conv_general_dilated`.
+
+    Raises:
+        ShapeError: as `conv_general_dilated`, or if `rhs` has other spatial lengths than the result.
+    """
+    lhs, rhs = as_array(lhs, "conv_general_dilated_local"), as_array(rhs, "conv_general_dilated_local")
+    numbers = conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    patches = conv_general_dilated_patches(
+        lhs, filter_shape, window_strides, padding, lhs_dilation, rhs_dilation, numbers, precision
+    )
+    _, rhs_spec, out_spec = numbers
+    paired = (((out_spec[1],), (rhs_spec[1],)), (out_spec[2:], rhs_spec[2:]))
+    product = dot_general(patches, rhs, paired, precision)  # space, batch, output features
+    return transpose(product, np.argsort((*out_spec[2:], *out_spec[:2])).tolist())
+
+
 __all__ = [
-    "ConvDimensionNumbers", "conv", "conv_dimension_numbers", "conv_general_dilated", "conv_general_dilated_patches",
-    "conv_general_permutations", "conv_transpose", "conv_with_general_padding",
+    "ConvDimensionNumbers", "conv", "conv_dimension_numbers", "conv_general_dilated", "conv_general_dilated_local",
+    "conv_general_dilated_patches", "conv_general_permutations", "conv_transpose", "conv_with_general_padding",
 ]  # fmt: skip

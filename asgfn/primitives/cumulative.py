@@ -29,7 +29,7 @@ from asgfn.primitives.slicing import slice_in_dim
 from asgfn.primitives.transcendental import exp, log1p
 from asgfn.tracing import Array, as_array, bind
 
-Pair = tuple[Any, Any]
+Pair = tuple[Any, ...]  # value and tangent
 
 
 def _type_rule(name: str, kinds: Sequence[str]) -> Callable[..., ArrayType]:
@@ -89,7 +89,7 @@ def _interleave(even: Any, odd: Any, axis: int) -> Any:
 
 def _prefix_jvp(name: str, combine: Callable[[Pair, Pair], Pair]) -> Callable[..., tuple]:
     def rule(primals: Sequence[Any], tangents: Sequence[Any], *, axis: int, reverse: bool) -> tuple:
-        pair = (primals[0], tangents[0])
+        pair: Pair = (primals[0], tangents[0])
         if reverse:
             pair = tuple(rev(v, (axis,)) for v in pair)
         tangent = prefix_scan(combine, pair, axis)[1]
@@ -101,7 +101,9 @@ def _prefix_jvp(name: str, combine: Callable[[Pair, Pair], Pair]) -> Callable[..
 
 def _dual(prim: Primitive) -> Callable[[Pair, Pair], Pair]:
     """The combination of (value, tangent) pairs by an element-wise primitive."""
-    return lambda a, b: prim.jvp((a[0], b[0]), (a[1], b[1]))
+    jvp = prim.jvp
+    assert jvp is not None
+    return lambda a, b: jvp((a[0], b[0]), (a[1], b[1]))
 
 
 def _dual_logaddexp(a: Pair, b: Pair) -> Pair:
@@ -129,7 +131,7 @@ def _real_part(x: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------- primitives
-cumsum_p = Primitive(
+cumsum_p: Primitive = Primitive(
     "cumsum",
     category="reduction",
     type_rule=_type_rule("cumsum", NUMBER),

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.graph.serial import parameter_type
 from asgfn import dtypes
 from asgfn.errors import AxisError, DTypeError, ShapeError
+from asgfn.graph.serial import parameter_type
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Primitive, Zero, add_tangents, is_linear, is_zero, tangent_type
 from asgfn.primitives.shaping import canonical_axes, convert_element_type, transpose
@@ -99,8 +99,9 @@ def _type_rule(
         sizes, others = tuple(lhs.shape[d] for d in ours), tuple(rhs.shape[d] for d in theirs)
         if sizes != others:
             raise ShapeError(
-                f"dot_general: {kind} axes {ours} of lhs {lhs} have sizes {sizes}, but {kind} axes {theirs} of rhs {rhs} "
-                f"have sizes {others}; they must be equal. Is an operand transposed?"
+                f"dot_general: {kind} axes {ours} of lhs {lhs} have sizes {sizes}, "
+                f"but {kind} axes {theirs} of rhs {rhs} have sizes {others}; they must be equal. "
+                "Is an operand transposed?"
             )
     shape = (
         *(lhs.shape[d] for d in lhs_batch),
@@ -125,7 +126,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
 def _transpose_rule(
     ct: Any, lhs: Any, rhs: Any, *, dimension_numbers: DotDimensionNumbers, precision: Any, preferred_element_type: Any
 ) -> list:
-    """Each cotangent is a product of `ct` with the other operand, in the order that needs no transposition for x @ w."""
+    """Products of `ct` with the other operand, in the order that spares x @ w a transposition."""
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
     lhs_free = _free(len(lhs.shape), lhs_contract, lhs_batch)
     rhs_free = _free(len(rhs.shape), rhs_contract, rhs_batch)
@@ -149,7 +150,7 @@ def _transpose_rule(
 
 def _restore(product: Any, axes: Axes, dtype: np.dtype) -> Any:
     """Axis i of `product` belongs at position axes[i]."""
-    return convert_element_type(transpose(product, np.argsort(axes)), dtype)
+    return convert_element_type(transpose(product, np.argsort(axes).tolist()), dtype)
 
 
 def _batch_rule(
@@ -249,7 +250,9 @@ def dot(
     preferred_element_type: Any = None,
     **_: Any,
 ) -> Array:
-    """Product of vectors and matrices: the last axis of `lhs` with the first of `rhs`; or `dot_general`, if told the axes.
+    """Product of vectors and matrices: the last axis of `lhs` with the first of `rhs`.
+
+    With `dimension_numbers` it is `dot_general`.
 
     Raises:
         ShapeError: operands of other ranks than 1 and 2, or sizes that differ.
@@ -258,8 +261,8 @@ def dot(
     if dimension_numbers is None:
         if not (1 <= lhs.ndim <= 2 and 1 <= rhs.ndim <= 2 and lhs.shape[-1] == rhs.shape[0]):
             raise ShapeError(
-                f"dot: cannot multiply {lhs.aval} and {rhs.aval}: expected vectors or matrices where the last axis of lhs "
-                "is as long as the first of rhs; for other ranks use dot_general, batch_matmul or asgfn.numpy.matmul"
+                f"dot: cannot multiply {lhs.aval} and {rhs.aval}: expected vectors or matrices where the last axis of "
+                "lhs is as long as the first of rhs; for other ranks use dot_general, batch_matmul or asgfn.numpy.matmul"
             )
         dimension_numbers = (((lhs.ndim - 1,), (0,)), ((), ()))
     return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)

@@ -96,7 +96,8 @@ class Combination:
         for result, leaf in zip(map(as_array, results), leaves, strict=False):
             if result.shape != leaf.shape or (result.dtype != leaf.dtype and not result.weak_type):
                 raise ShapeError(
-                    f"{self.name}: the computation must map two scalars {leaf.aval} to one, but it returned {result.aval}"
+                    f"{self.name}: the computation must map two scalars {leaf.aval} to one, "
+                    f"but it returned {result.aval}"
                 )
             checked.append(convert_element_type(result, leaf.dtype))
         return checked

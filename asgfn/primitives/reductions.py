@@ -284,7 +284,7 @@ def reduce(operands: Any, init_values: Any, computation: Callable, dimensions: S
 
 
 # ---------------------------------------------------------------------------------------------- reduce_precision
-reduce_precision_p = elementwise(
+reduce_precision_p: Primitive = elementwise(
     "reduce_precision",
     1,
     kinds=FLOAT,

@@ -65,8 +65,8 @@ def _sort_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) ->
 
 
 def _sort_batch(args: Sequence[Any], dims: Sequence[int | None], *, dimension: int, **params: Any) -> tuple:
-    if len(set(dims)) == 1:
-        d = dims[0]
+    d = dims[0]
+    if d is not None and len(set(dims)) == 1:
         return bind(sort_p, *args, dimension=dimension + (dimension >= d), **params), tuple(dims)
     size = batch_size(args, dims)
     moved = [bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)]

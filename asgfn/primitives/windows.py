@@ -159,7 +159,7 @@ def _extremum(which: str, word: str, fill: str) -> tuple[Primitive, Primitive]:
         type_rule=_type_rule(arg_name, ("bool", *REAL), np.int32),
         jvp=no_derivative(arg_name),
         batch=_batch_rule(arg_name),
-        what=f"Where in each position of a sliding window its first {word} element (or first NaN) is, in row-major order.",
+        what=f"Where in each position of a sliding window its first {word} element (or first NaN) is, row-major.",
         formula=f"y[p] = arg{which} over k of x[stride p + dilation k - padding]",
         why="What the gradient of max pooling goes to.",
     )
@@ -289,7 +289,7 @@ def reduce_window(
     spread = per_axis(name, "base_dilation", base_dilation, rank)
     gaps = per_axis(name, "window_dilation", window_dilation, rank)
     pads = padding_pairs(name, padding, list(map(dilated, shape, spread)), list(map(dilated, lengths, gaps)), strides)
-    window = {
+    window: dict[str, Any] = {
         "window_dimensions": lengths,
         "window_strides": strides,
         "padding": pads,
@@ -347,7 +347,7 @@ def reduce_window_shape_tuple(
         tuple(operand_shape),
         window_dimensions=tuple(window_dimensions),
         window_strides=tuple(window_strides),
-        padding=tuple(tuple(pair) for pair in padding),
+        padding=tuple((low, high) for low, high in padding),
         base_dilation=per_axis("reduce_window", "base_dilation", base_dilation, rank),
         window_dilation=per_axis("reduce_window", "window_dilation", window_dilation, rank),
     )

@@ -107,7 +107,9 @@ def _accepted(words: Array, d: Array) -> Array:
     half, squeeze = np.array(0.5, dtype), np.array(0.0331, dtype)
 
     def is_rejected(x_squared: Array, v: Array, u: Array) -> Array:
-        return (u >= 1 - squeeze * (x_squared * x_squared)) & (lax.log(u) >= x_squared * half + d * (1 - v + lax.log(v)))
+        return (u >= 1 - squeeze * (x_squared * x_squared)) & (
+            lax.log(u) >= x_squared * half + d * (1 - v + lax.log(v))
+        )
 
     def any_rejected(state: tuple) -> Array:
         return jnp.any(is_rejected(*state[1:]))

@@ -61,19 +61,18 @@ def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, max
 def uniform_words(words: Array, shape: tuple[int, ...], dtype: np.dtype, minval: Any = 0.0, maxval: Any = 1.0) -> Array:
     """`uniform` with checked arguments, from a raw key."""
     if _is_number(minval, 0) and _is_number(maxval, 1):
-        return _unit_words(words, shape, dtype)
-    return _between(words, shape, dtype, _bound("minval", minval, dtype), _bound("maxval", maxval, dtype))
+        return _uniform(words, shape, dtype)
+    return _uniform(words, shape, dtype, _bound("minval", minval, dtype), _bound("maxval", maxval, dtype))
 
 
 @compiled("uniform", "shape", "dtype")
-def _unit_words(words: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    return _unit_interval(random_bits(words, _bits_needed(dtype), shape), dtype)
-
-
-@compiled("uniform", "shape", "dtype")
-def _between(words: Array, shape: tuple[int, ...], dtype: np.dtype, minval: Array, maxval: Array) -> Array:
-    minval, maxval = (jnp.broadcast_to(bound, shape) if bound.ndim else bound for bound in (minval, maxval))
-    return _rescale(_unit_words(words, shape, dtype), minval, maxval)
+def _uniform(
+    words: Array, shape: tuple[int, ...], dtype: np.dtype, minval: Array | None = None, maxval: Array | None = None
+) -> Array:
+    unit = _unit_interval(random_bits(words, _bits_needed(dtype), shape), dtype)
+    if minval is None or maxval is None:
+        return unit
+    return _rescale(unit, *(jnp.broadcast_to(bound, shape) if bound.ndim else bound for bound in (minval, maxval)))
 
 
 def lane_uniform(words: Array, dtype: np.dtype, minval: float = 0.0, maxval: float = 1.0) -> Array:

@@ -87,6 +87,7 @@ class ConcreteArray(Array):
         """The value as a read-only NumPy array (a copy when it lives on another device)."""
         buffer = self.buffer
         if type(buffer) is np.ndarray:
+            buffer.setflags(write=False)  # here rather than at creation: most arrays are never seen by Python
             return buffer
         if buffer is None:
             raise DeletedArrayError(
@@ -116,7 +117,6 @@ def concrete(value: np.ndarray, aval: ArrayType) -> ConcreteArray:
     array = _new(ConcreteArray)  # skips Array.__new__, which is for users
     if type(value) is not np.ndarray:
         value = np.asarray(value)
-    value.flags.writeable = False
     array.buffer = value
     array.device = None
     array.aval = aval

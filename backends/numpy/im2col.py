@@ -13,6 +13,7 @@ buffer keeps the axis that is outermost in lhs outermost:
 
     rows first   (g, n, *p, *k, c)   blocks are rows of the result       a layer: lhs is (n, s, c)
     depth first  (g, c, *k, *p, n)   blocks are summed into the result   a layer's kernel gradient: lhs is (c, s, n)
+    taps last    (g, c, n, *p, *k)   as above, for lhs that is (c, n, s) and kernels with many taps
 
 Where one group has one input feature, the products are too thin for BLAS: those are sums over taps (`_plan_depthwise`).
 A dilated lhs with unit strides (a transposed convolution) is not filled with zeros: each input element is multiplied
@@ -32,6 +33,7 @@ from numpy.lib.stride_tricks import as_strided
 from backends.numpy.padding import place
 
 BLOCK_BYTES = 1 << 22  # of windows, copied and then multiplied while they are in cache
+MANY_TAPS = 64  # enough for a matrix product that contracts over taps alone
 
 Shape = tuple[int, ...]
 Contract = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -95,6 +97,8 @@ def plan_convolution(
         convolve = _plan_depthwise_kernel_gradient(geometry, work)
     elif lhs_spec[0] < lhs_spec[1]:
         convolve = _plan_rows_first(geometry, work)
+    elif lhs_spec[-1] == len(lhs_spec) - 1 and math.prod(k) >= MANY_TAPS:
+        convolve = _plan_taps_last(geometry, work)
     else:
         convolve = _plan_depth_first(geometry, work)
 
@@ -224,13 +228,38 @@ def _plan_depth_first(geometry: Geometry, work: np.dtype) -> Contract:
         if not rank:
             matrix, windows = matrix[:, :, None], windows[:, :, None]
         buffer = np.empty(largest, work)
-        out = None
+        out = np.zeros((g, rows, o), work)
         for cut, depth in zip(cuts, depths, strict=True):
             block = buffer[: g * depth * rows]
             np.copyto(block.reshape((g, *_lengths(cut), *tail, *p, n)), windows[:, *cut])
-            part = np.matmul(block.reshape(g, depth, rows).transpose(0, 2, 1), matrix[:, *cut].reshape(g, depth, o))
-            out = part if out is None else np.add(out, part, out=out)
+            out += np.matmul(block.reshape(g, depth, rows).transpose(0, 2, 1), matrix[:, *cut].reshape(g, depth, o))
         return out.reshape(g, *p, n, o).transpose(0, 1 + rank, 2 + rank, *range(1, 1 + rank))
+
+    return convolve
+
+
+def _plan_taps_last(geometry: Geometry, work: np.dtype) -> Contract:
+    g, n, c, o, s, k, p = geometry[:7]
+    rank = len(s)
+    space = range(3, 3 + rank)
+    taps, places = math.prod(k), math.prod(p)
+    pad = _plan_padding(geometry, work, (0, 2, 1, *space))
+    windows_of = _plan_windows(geometry)
+    cuts = list(_blocks((c, n), g * n * places * taps * work.itemsize))
+    largest = max(math.prod(_lengths(cut)) for cut in cuts) * g * places * taps
+
+    def convolve(lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+        matrices = rhs.transpose(0, 2, 1, *space).reshape(g, c, o, taps).transpose(0, 1, 3, 2)
+        windows = windows_of(pad(lhs)).swapaxes(1, 2)
+        buffer = np.empty(largest, work)
+        out = np.zeros((g, n, places, o), work)
+        for cut in cuts:
+            features, rows = _lengths(cut)
+            block = buffer[: g * features * rows * places * taps]
+            np.copyto(block.reshape((g, features, rows, *p, *k)), windows[:, *cut])
+            product = np.matmul(block.reshape(g, features, rows * places, taps), matrices[:, cut[0]])
+            out[:, cut[1]] += product.sum(axis=1).reshape(g, rows, places, o)
+        return out.reshape(g, n, *p, o).transpose(0, 1, 2 + rank, *range(2, 2 + rank))
 
     return convolve
 
@@ -309,8 +338,8 @@ def _plan_scatter(geometry: Geometry, work: np.dtype) -> Contract:
 
     moves = []
     for tap in itertools.product(*map(range, k)):
-        reached = [reach(axis, t) for axis, t in enumerate(tap)]
-        if None not in reached:
+        reached = [r for axis, t in enumerate(tap) if (r := reach(axis, t)) is not None]
+        if len(reached) == rank:
             moves.append((tap, tuple(r[0] for r in reached), tuple(r[1] for r in reached)))
     taps = math.prod(k)
     cuts = [a for a, _ in _blocks((n, 1), g * math.prod(s) * taps * o * work.itemsize)]

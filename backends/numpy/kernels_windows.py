@@ -5,6 +5,7 @@ A window reduction is separable: it is done an axis at a time, so that a window 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -103,17 +104,16 @@ def _slide(x: np.ndarray, windows: Windows, axis: int, ufunc: np.ufunc) -> np.nd
         return out
     # level j holds the windows of length 2**j at stride 1; the wanted length is a sum of such powers
     reach = (count - 1) * stride + 1
-    total, done, level, power = None, 0, x, 1
+    parts, done, level, power = [], 0, x, 1
     while power <= length:
         if length & power:
-            part = level[at(slice(done * dilation, done * dilation + reach, stride))]
-            total = part if total is None else ufunc(total, part)
+            parts.append(level[at(slice(done * dilation, done * dilation + reach, stride))])
             done += power
         power *= 2
         if power <= length:
             shift = power // 2 * dilation
             level = ufunc(level[at(slice(0, -shift))], level[at(slice(shift, None))])
-    return total
+    return functools.reduce(ufunc, parts)
 
 
 def _window_reduction(name: str, ufunc: np.ufunc, identity: Callable[[np.dtype], Any]) -> None:

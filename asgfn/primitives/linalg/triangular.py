@@ -77,10 +77,11 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
     if a_dim is not None:
         out = triangular_solve_p.bind(bdim_at_front(a, a_dim, size), bdim_at_front(b, b_dim, size), **params)
         return out, 0
-    axis = b.ndim - 1 if params["left_side"] else b.ndim - 2
+    # [..., n, m, size] becomes [..., n, m * size], and [..., size, m, n] becomes [..., size * m, n].
+    axis, first = (b.ndim - 1, b.ndim - 2) if params["left_side"] else (b.ndim - 3, b.ndim - 3)
     b = move_batch_axis(b, b_dim, axis)
     shape = b.shape
-    merged = reshape(b, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+    merged = reshape(b, (*shape[:first], shape[first] * shape[first + 1], *shape[first + 2 :]))
     return reshape(triangular_solve_p.bind(a, merged, **params), shape), axis
 
 

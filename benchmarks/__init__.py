@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks NAME`. Timings never decide a test; they live here."""

@@ -1,0 +1,110 @@
+"""Runs a benchmark: every variant in a process of its own, interleaved, several rounds; prints medians and ratios.
+
+    python -m benchmarks                 # lists the benchmarks
+    python -m benchmarks mlp             # runs one
+    python -m benchmarks mlp --rounds 5 --json mlp.json
+
+A benchmark is a module with `VARIANTS`: a dict from a name to a function that returns figures (seconds, bytes, counts) by
+name. The first variant is ours; ratios are ours / theirs. A variant whose library is not installed is skipped, and said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+MARK = "BENCHMARK-RESULT "
+
+
+def names() -> list[str]:
+    """All benchmarks."""
+    here = Path(__file__).parent
+    return sorted(m.name for m in pkgutil.iter_modules([str(here)]) if not m.name.startswith("_") and m.name != "timing")
+
+
+def worker(benchmark: str, variant: str) -> None:
+    """Runs one variant once, in this process."""
+    module = importlib.import_module(f"benchmarks.{benchmark}")
+    try:
+        figures = module.VARIANTS[variant]()
+    except ModuleNotFoundError as error:
+        figures = {"missing": error.name}
+    print(MARK + json.dumps(figures))
+
+
+def run_once(benchmark: str, variant: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks", benchmark, "--worker", variant]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):
+            return json.loads(line[len(MARK) :])
+    raise RuntimeError(f"{benchmark}/{variant} failed:\n{done.stdout}\n{done.stderr}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=names())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.name is None:
+        for name in names():
+            print(f"{name:12s} {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').strip().splitlines()[0]}")
+        return
+    if options.worker:
+        worker(options.name, options.worker)
+        return
+    module = importlib.import_module(f"benchmarks.{options.name}")
+    results: dict[str, list[dict]] = {v: [] for v in module.VARIANTS}
+    for _ in range(options.rounds):
+        for variant in list(results):
+            figures = run_once(options.name, variant)
+            if "missing" in figures:
+                print(f"{variant}: skipped, {figures['missing']} is not installed")
+                del results[variant]
+            else:
+                results[variant].append(figures)
+    medians = {v: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for v, rows in results.items()}
+    report(options.name, medians)
+    if options.json:
+        machine = {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()}
+        data = {"benchmark": options.name, "rounds": options.rounds, "machine": machine, "medians": medians, "runs": results}
+        options.json.write_text(json.dumps(data, indent=1))
+        print(f"wrote {options.json}")
+
+
+def _number(x: float) -> str:
+    return f"{x:.4g}"
+
+
+def report(name: str, medians: dict[str, dict[str, float]]) -> None:
+    """Prints a table: a row a figure, a column a variant, and the ratio of ours to each peer."""
+    ours = next(iter(medians))
+    peers = [v for v in medians if v != ours]
+    figures = list(dict.fromkeys(k for row in medians.values() for k in row))
+    print(f"{name}: medians; ratios are {ours} / peer")
+    head = ["figure", ours, *(p for p in peers for _ in (0,)), *(f"/{p}" for p in peers)]
+    rows = [head]
+    for k in figures:
+        mine = medians[ours].get(k)
+        row = [k, _number(mine) if mine is not None else "-"]
+        row += [_number(medians[p][k]) if k in medians[p] else "-" for p in peers]
+        row += [f"{mine / medians[p][k]:.2f}" if mine is not None and medians[p].get(k) else "-" for p in peers]
+        rows.append(row)
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    for r in rows:
+        print("  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))))
+
+
+if __name__ == "__main__":
+    main()
