@@ -46,6 +46,7 @@ from asgfn.placement import local_devices as local_devices
 from asgfn.placement import make_array_from_callback as make_array_from_callback
 from asgfn.primitives.callbacks import pure_callback as pure_callback
 from asgfn.tracing import Array as Array
+from asgfn.tracing import tracebacks as _tracebacks
 from asgfn.transforms.checkpoint import checkpoint as checkpoint
 from asgfn.transforms.checkpoint import checkpoint_policies as checkpoint_policies
 from asgfn.transforms.checkpoint import remat as remat
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
 make_jaxpr = trace
 
 __version__ = "0.1.0"
+
+_tracebacks.install()
 
 # loaded when first used: importing asgfn stays fast
 _LAZY = frozenset(

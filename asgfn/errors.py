@@ -5,15 +5,32 @@ Every class also derives from the built-in exception that a NumPy or JAX user wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+_find_place: Callable[[], str] | None = None
+
+
+def set_locator(find_place: Callable[[], str]) -> None:
+    """Says how an error finds out where in the user's program it was raised; `asgfn.tracing` does so."""
+    global _find_place
+    _find_place = find_place
+
 
 class AsgError(Exception):
     """Base of every error that asgfn raises on purpose.
 
-    The core adds to the message where the user's program asked for the operation and where its operands were made
-    (`located` says that it has done so).
+    Attributes:
+        where: the user's line that asked for the operation, and where its operands were made; part of the message.
     """
 
-    located: bool = False
+    def __init__(self, *args: object):
+        super().__init__(*args)
+        self.where = _find_place() if _find_place is not None else ""
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        # an error that quotes another one has the same place in it already
+        return message if not self.where or self.where in message else f"{message}\n{self.where}"
 
 
 class ShapeError(AsgError, TypeError, ValueError):

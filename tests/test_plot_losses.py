@@ -208,3 +208,13 @@ def test_unknown_best():
 def test_unknown_format(tmp_path, name):
     with pytest.raises(ValueError, match=r"must end with one of \.png, \.svg, \.pdf"):
         losses([1, 2], path=tmp_path / name)
+
+
+def test_arrays_of_asgfn():
+    jnp = pytest.importorskip("asgfn.numpy")
+    scalars = [jnp.float32(3.0), 2.0, jnp.array(1.0, jnp.bfloat16)]
+    (line,) = lines(losses(scalars))
+    np.testing.assert_array_equal(line.get_ydata(), [3.0, 2.0, 1.0])
+    (line,) = lines(losses((jnp.arange(3) * 10, jnp.ones(3, jnp.bfloat16))))
+    np.testing.assert_array_equal(line.get_xdata(), [0, 10, 20])
+    assert lines(losses({"loss": jnp.arange(4.0)}, smoothing=0.5))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math as _math
 
+from numpy.exceptions import ComplexWarning as ComplexWarning
+
 from numpy import get_printoptions as get_printoptions
 from numpy import index_exp as index_exp
 from numpy import iterable as iterable
@@ -168,7 +170,6 @@ from asgfn.numpy.joining import (
     vstack as vstack,
 )
 from asgfn.numpy.padding import (
-    Widths as Widths,
     pad as pad,
 )
 from asgfn.numpy.inserting import (
@@ -438,6 +439,13 @@ from asgfn.numpy.apply import (
     apply_over_axes as apply_over_axes,
     frompyfunc as frompyfunc,
     vectorize as vectorize,
+)
+from asgfn.numpy.files import (
+    array_repr as array_repr,
+    array_str as array_str,
+    load as load,
+    save as save,
+    savez as savez,
 )
 from asgfn.numpy.indexing import (
     put_along_axis as put_along_axis,

@@ -19,7 +19,7 @@ from asgfn import dtypes, lax
 from asgfn.config import config
 from asgfn.errors import AxisError, ConcretizationError, DTypeError, NotAnArrayError, ShapeError
 from asgfn.graph import ArrayType
-from asgfn.tracing import Array, as_array
+from asgfn.tracing import Array, ConcreteArray, Tracer, as_array
 from asgfn.tracing import concrete as concrete_array
 
 ArrayLike = Any  # Array | np.ndarray | np.generic | bool | int | float | complex
@@ -108,17 +108,60 @@ def _scalar_value(x: bool | int | float | complex, dtype: np.dtype) -> np.ndarra
 
 
 _PYTHON_SCALARS = frozenset((bool, int, float, complex))
+INEXACT = frozenset(dtype for dtype in dtypes.SUPPORTED if dtypes.is_inexact(dtype))
+NUMBERS = INEXACT | frozenset(dtype for dtype in dtypes.SUPPORTED if dtypes.is_integer(dtype))
+# the dtypes that a Python number joins without changing them
+JOINS: dict[type, frozenset[np.dtype]] = {
+    int: NUMBERS,
+    float: INEXACT,
+    complex: frozenset(dtype for dtype in dtypes.SUPPORTED if dtypes.is_complex(dtype)),
+    bool: frozenset((np.dtype(np.bool_),)),
+}
 _constants: dict[tuple, Array] = {}
+
+
+def _promoted_directly(args: tuple[Any, ...]) -> list[Any] | None:
+    """The arguments if they are arrays of one dtype and Python numbers that join it: the usual case, made cheap."""
+    dtype = None
+    scalars = False
+    for arg in args:
+        kind = type(arg)
+        if kind is Tracer or kind is ConcreteArray:
+            found = arg.aval.dtype
+            if dtype is None:
+                dtype = found
+            elif found != dtype:
+                return None
+        elif kind in JOINS:
+            scalars = True
+        else:
+            return None
+    if not scalars:
+        return list(args)
+    weak = True
+    for arg in args:
+        kind = type(arg)
+        if kind is Tracer or kind is ConcreteArray:
+            weak = weak and arg.aval.weak_type
+        elif dtype not in JOINS[kind]:
+            return None
+    return [constant(arg, dtype, weak) if type(arg) in JOINS else arg for arg in args]
 
 
 def promote_dtypes(*args: Any) -> list[Any]:
     """The arguments in their common dtype."""
+    direct = _promoted_directly(args)
+    if direct is not None:
+        return direct
     dtype, weak = dtypes.result_type(*args, return_weak=True)
     return [convert(arg, dtype, weak) for arg in args]
 
 
 def promote_dtypes_inexact(*args: Any) -> list[Any]:
-    """The arguments in their common dtype, integers and booleans as the default float."""
+    """The arguments in their common dtype, integers and booleans as float."""
+    direct = _promoted_directly(args)
+    if direct is not None and direct[0].aval.dtype in INEXACT:
+        return direct
     dtype, weak = dtypes.result_type(*args, return_weak=True)
     dtype = to_inexact(dtype)
     return [convert(arg, dtype, weak) for arg in args]
@@ -182,7 +225,7 @@ def broadcast_operand(x: Any, shape: tuple[int, ...]) -> Any:
 
 def promote_shapes(name: str, *args: Any) -> list[Any]:
     """The arguments with one shape; rank-0 arguments are left alone, for element-wise primitives broadcast them."""
-    shapes = {arg.shape for arg in args if arg.ndim}
+    shapes = {shape for arg in args if (shape := arg.shape)}
     if len(shapes) <= 1:
         return list(args)
     if config.numpy_rank_promotion != "allow" and len({len(shape) for shape in shapes}) > 1:
@@ -207,14 +250,20 @@ def _report_rank_promotion(name: str, shapes: set[tuple[int, ...]]) -> None:
 
 def promote_args(name: str, *args: Any) -> list[Any]:
     """Arguments of an element-wise function: checked, in one dtype, in one shape (or rank 0)."""
-    check_arraylike(name, *args)
-    return promote_shapes(name, *promote_dtypes(*args))
+    direct = _promoted_directly(args)
+    if direct is None:
+        check_arraylike(name, *args)
+        direct = promote_dtypes(*args)
+    return promote_shapes(name, *direct) if len(args) > 1 else direct
 
 
 def promote_args_inexact(name: str, *args: Any) -> list[Any]:
     """`promote_args` for functions that are defined on floating and complex numbers only."""
-    check_arraylike(name, *args)
-    return promote_shapes(name, *promote_dtypes_inexact(*args))
+    direct = _promoted_directly(args)
+    if direct is None or direct[0].aval.dtype not in INEXACT:
+        check_arraylike(name, *args)
+        direct = promote_dtypes_inexact(*args)
+    return promote_shapes(name, *direct) if len(args) > 1 else direct
 
 
 def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:

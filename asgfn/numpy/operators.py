@@ -15,21 +15,18 @@ import numpy as np
 from asgfn import dtypes
 from asgfn.errors import NotAnArrayError
 from asgfn.numpy import arithmetic, products, ufuncs
-from asgfn.numpy.arguments import constant
+from asgfn.numpy.arguments import INEXACT as _INEXACT
+from asgfn.numpy.arguments import JOINS, constant
+from asgfn.numpy.arguments import NUMBERS as _NUMBERS
 from asgfn.primitives import elementwise as primitives
 from asgfn.tracing import Array, ConcreteArray, Tracer, bind
 
 _BOOL = frozenset((np.dtype(np.bool_),))
 _INTEGERS = frozenset(dtype for dtype in dtypes.SUPPORTED if dtypes.is_integer(dtype))
 _FLOATS = frozenset(dtype for dtype in dtypes.SUPPORTED if dtypes.is_floating(dtype))
-_COMPLEX = frozenset(dtype for dtype in dtypes.SUPPORTED if dtypes.is_complex(dtype))
-_INEXACT = _FLOATS | _COMPLEX
-_NUMBERS = _INTEGERS | _INEXACT
 _REAL = _INTEGERS | _FLOATS
 _ANY = _NUMBERS | _BOOL
 
-# the dtypes that a Python number joins without changing them
-_JOINS = {int: _NUMBERS, float: _INEXACT, complex: _COMPLEX, bool: _BOOL}
 _NEVER: frozenset[np.dtype] = frozenset()
 _OPERAND = (Array, np.ndarray, np.generic, bool, int, float, complex)
 
@@ -70,7 +67,7 @@ def _operator(symbol: str, primitive: Any, direct: frozenset[np.dtype], function
                 return bind(primitive, self, other)
             return function(self, other)
         dtype = mine.dtype
-        if dtype in direct and dtype in _JOINS.get(kind, _NEVER):
+        if dtype in direct and dtype in JOINS.get(kind, _NEVER):
             return bind(primitive, self, constant(other, dtype, mine.weak_type))
         return function(self, other) if _is_operand(symbol, other) else NotImplemented
 
@@ -83,7 +80,7 @@ def _reflected(symbol: str, primitive: Any, direct: frozenset[np.dtype], functio
     def operator(self: Array, other: Any) -> Any:
         mine = self.aval
         dtype = mine.dtype
-        if dtype in direct and dtype in _JOINS.get(type(other), _NEVER):
+        if dtype in direct and dtype in JOINS.get(type(other), _NEVER):
             return bind(primitive, constant(other, dtype, mine.weak_type), self)
         return function(other, self) if _is_operand(symbol, other) else NotImplemented
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-# How much work a level may take: passes over all edges, and edges up to which neighbours are swapped.
+# How much work a level may take: passes over all edges, passes without a gain, edges up to which neighbours are swapped.
 EDGE_VISITS = 600_000
 MOST_PASSES = 24
+PATIENCE = 5
 LARGEST_SWAPPED = 6000
 
 
@@ -38,15 +39,19 @@ def order_layers(layers: Sequence[Sequence[int]], links: Sequence[Link]) -> list
     fewest = -1
     passes = max(4, min(MOST_PASSES, EDGE_VISITS // max(1, len(links)) // 2))
     for start in (graph.depth_first_order(), [list(layer) for layer in layers]):
-        order = start
+        order, last_gain, lowest = start, 0, -1
         for number in range(passes + 1):
             if number:
                 graph.sweep(order, downward=number % 2 == 1, flip_ties=number % 4 >= 2)
             crossings = graph.crossings(order)
+            if lowest < 0 or crossings < lowest:
+                last_gain, lowest = number, crossings
             if fewest < 0 or crossings < fewest:
                 best, fewest = [list(layer) for layer in order], crossings
             if not fewest:
                 return best
+            if number - last_gain > PATIENCE:
+                break
     if len(links) <= LARGEST_SWAPPED:
         graph.swap_neighbours(best)
     return best

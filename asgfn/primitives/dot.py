@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from asgfn import dtypes
+from asgfn.config import config
 from asgfn.errors import AxisError, DTypeError, ShapeError
 from asgfn.graph.serial import parameter_type
 from asgfn.graph.types import ArrayType
@@ -44,11 +45,13 @@ def canonical_precision(precision: Any) -> tuple[str, str] | None:
     """The precision of both operands, or None where the device decides.
 
     Arguments:
-        precision: None, a `Precision`, its name, or a pair of these.
+        precision: None (the setting `default_matmul_precision`), a `Precision`, its name, or a pair of these.
 
     Raises:
         ValueError: for anything else.
     """
+    if precision is None:
+        precision = config.default_matmul_precision
     if precision is None:
         return None
     both = precision if isinstance(precision, (tuple, list)) else (precision, precision)

@@ -10,6 +10,5 @@ from asgfn.tracing.trace import Tracer as Tracer
 from asgfn.tracing.trace import as_array as as_array
 from asgfn.tracing.trace import bind as bind
 from asgfn.tracing.trace import describe as describe
-from asgfn.tracing.trace import locate as locate
 from asgfn.tracing.trace import trace_flat as trace_flat
 from asgfn.tracing.trace import type_of as type_of

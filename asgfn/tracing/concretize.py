@@ -21,7 +21,6 @@ from asgfn.errors import (
     UnexpectedTracerError,
 )
 from asgfn.tracing.array import ConcreteArray
-from asgfn.tracing.source import user_source
 from asgfn.tracing.trace import Tracer, describe
 
 
@@ -56,11 +55,9 @@ def _ask(x: Tracer, error: type[ConcretizationError], asked: str, remedies: str)
     except UnexpectedTracerError:
         raise
     except ConcretizationError:
-        where = user_source(3)
         trace = x.trace
         raise error(
             f"{asked} needs the value of a traced array, {describe(x)}, which is not known while {trace.name or 'the function'} is traced for {trace.why}"
-            + (f"\n  at {where}" if where else "")
             + f"\n{remedies}"
         ) from None
 

@@ -10,6 +10,8 @@ graph that it depends on is evaluated with the values of the enclosing level, wh
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,16 +21,16 @@ from asgfn import dtypes
 from asgfn.backend import get_backend
 from asgfn.config import config
 from asgfn.errors import (
-    AsgError,
     ConcretizationError,
     NonFiniteError,
     NotAnArrayError,
     UnexpectedTracerError,
+    set_locator,
 )
 from asgfn.graph.asg import NO_PARAMS, Asg, Node, Params
 from asgfn.graph.types import ArrayType, SourceInfo
 from asgfn.tracing.array import Array, ConcreteArray, concrete, reject
-from asgfn.tracing.source import user_source
+from asgfn.tracing.source import is_internal, user_source
 from asgfn.tracing.state import state
 
 
@@ -129,10 +131,7 @@ class Trace:
 
     def record(self, prim: Any, args: Sequence[Array], params: dict[str, Any]) -> Any:
         ids = tuple([a.id if type(a) is Tracer and a.trace is self else self.capture(a) for a in args])
-        try:
-            out = prim.type_rule(*[a.aval for a in args], **params)
-        except AsgError as error:
-            raise locate(error, prim, args) from None
+        out = prim.type_rule(*[a.aval for a in args], **params)
         out_types = out if prim.multiple_results else (out,)
         first = len(self.types)
         frozen = Params(params) if params else NO_PARAMS
@@ -422,10 +421,7 @@ def _evaluate(prim: Any, args: Sequence[ConcreteArray], params: dict[str, Any]) 
     except TypeError as error:
         raise TypeError(f"{prim.name}: a parameter is not hashable: {params} ({error})") from None
     if entry is None:
-        try:
-            out = prim.type_rule(*types, **params)
-        except AsgError as error:
-            raise locate(error, prim, args) from None
+        out = prim.type_rule(*types, **params)
         out_types = out if prim.multiple_results else (out,)
         kernel = get_backend("numpy").kernel(prim, types, out_types, params)
         entry = (kernel, out_types)
@@ -485,27 +481,34 @@ def origin_of(x: Tracer) -> str:
     return ""
 
 
-def locate(error: AsgError, prim: Any, args: Sequence[Any]) -> AsgError:
-    """Adds to an error's message where the user asked for the operation and where the operands come from."""
-    if error.located:
-        return error
-    lines = [str(error)]
-    source = state.source or user_source(3)
-    if source is not None:
-        lines.append(f"  in {prim.name} at {source}")
-    for k, a in enumerate(args):
-        if isinstance(a, Array):
-            lines.append(f"  operand {k}: {describe(a)}")
-    error.args = ("\n".join(lines), *error.args[1:])
-    error.located = True
-    return error
+def place_of_error() -> str:
+    """The user's line that is being executed, and where the operands of the operation that it asked for were made."""
+    if state.source is not None:  # a transform is rewriting an operation of this line
+        return f"  at {state.source}"
+    frame = sys._getframe(2)
+    entry = None
+    while frame is not None and is_internal(frame.f_code):
+        entry, frame = frame, frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return ""
+    lines = [f"  at {SourceInfo(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)}"]
+    if entry is not None:
+        code, values = entry.f_code, entry.f_locals
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
+        for name in names[:8]:
+            value = values.get(name)
+            for k, x in enumerate(value) if isinstance(value, (tuple, list)) else ((None, value),):
+                if isinstance(x, Array) and (k or 0) < 8:
+                    lines.append(f"  {name}{'' if k is None else f'[{k}]'}: {describe(x)}")
+    return "\n".join(lines)
+
+
+set_locator(place_of_error)
 
 
 def _leaked(x: Tracer, prim: Any) -> UnexpectedTracerError:
-    where = user_source(2)
     return UnexpectedTracerError(
         f"a traced value leaked out of the function that was being traced ({x.trace.name or x.trace.why}) and was used later, by {prim.name}"
-        + (f" at {where}" if where else "")
         + f".\n  leaked value: {describe(x)}\n"
         "  A traced value only lives while its function is traced. Return it from the function instead of storing it in a global, an attribute, a closure or a list"
     )

@@ -105,7 +105,7 @@ class _Windows:
         positions = indices.ndim - 1
         self.shape = operand.shape
         self.index_map = index_map
-        self.room = np.array([operand.shape[axis] - sizes[axis] for axis in index_map], np.int64)
+        self.room = [operand.shape[axis] - sizes[axis] for axis in index_map]
         covered = [sizes[axis] == operand.shape[axis] and axis not in batching for axis in range(rank)]
         self.kept = [axis for axis in range(rank) if covered[axis]]
         self.placed = [axis for axis in range(rank) if not covered[axis]]
@@ -137,23 +137,24 @@ class _Windows:
 
     def inside(self, indices: np.ndarray) -> np.ndarray:
         """bool[positions]: whether the whole window lies in the operand."""
-        if indices.dtype.kind == "u" and indices.dtype.itemsize == 8:
-            return (indices <= self.room.astype(np.uint64)).all(-1)
-        return ((indices >= 0) & (indices <= self.room)).all(-1)
+        inside = np.ones(indices.shape[:-1], bool)
+        for k, room in enumerate(self.room):
+            inside &= indices[..., k] <= indices.dtype.type(min(room, np.iinfo(indices.dtype).max))
+            if indices.dtype.kind == "i":
+                inside &= indices[..., k] >= 0
+        return inside
 
-    def clamped(self, indices: np.ndarray) -> np.ndarray:
-        """The nearest positions at which the windows lie in the operand, as int64."""
-        if indices.dtype.kind == "u" and indices.dtype.itemsize == 8:
-            return np.minimum(indices, self.room.astype(np.uint64)).astype(np.int64)
-        return np.clip(indices, 0, np.maximum(self.room, 0), dtype=np.int64)
-
-    def coordinates(self, starts: np.ndarray) -> list[np.ndarray]:
-        """For each placed axis, integers that broadcast to `places_shape`."""
+    def coordinates(self, indices: np.ndarray) -> list[np.ndarray]:
+        """For each placed axis, integers that broadcast to `places_shape`; windows are moved to lie in the operand."""
         found = []
         for axis in self.placed:
             at = self.offsets.get(axis)
             if axis in self.index_map:
-                start = starts[..., self.index_map.index(axis)][self.spread]
+                k = self.index_map.index(axis)
+                start = indices[..., k]
+                if start.dtype == np.uint64:
+                    start = np.minimum(start, np.uint64(self.room[k]))
+                start = np.clip(start.astype(np.int64, copy=False), 0, self.room[k])[self.spread]
                 at = start if at is None else start + at
             found.append(np.zeros((), np.int64) if at is None else at)
         return found
@@ -170,8 +171,8 @@ def _(in_types, out_types, *, dimension_numbers, slice_sizes, unique_indices, in
     restore = np.argsort(windows.arrange)
     arranged_shape = windows.places_shape + windows.window_kept_shape
 
-    def read(x, starts):
-        coordinates = windows.coordinates(starts)
+    def read(x, at):
+        coordinates = windows.coordinates(at)
         if len(coordinates) == 1:
             places = np.broadcast_to(coordinates[0], windows.places_shape)
             found = x.transpose(placed_first).take(places, axis=0)
@@ -184,13 +185,13 @@ def _(in_types, out_types, *, dimension_numbers, slice_sizes, unique_indices, in
         return found.reshape(arranged_shape).transpose(restore)
 
     if mode != GatherScatterMode.FILL_OR_DROP:
-        return lambda x, at: read(x, windows.clamped(at))
+        return read
 
     filling = np.asarray(default_fill_value(result.dtype) if fill_value is None else fill_value).astype(result.dtype)
     window_dims = dimension_numbers.offset_dims
 
     def read_or_fill(x, at):
-        found = read(x, windows.clamped(at))
+        found = read(x, at)
         inside = windows.inside(at)
         return found if inside.all() else np.where(np.expand_dims(inside, window_dims), found, filling)
 
@@ -200,27 +201,34 @@ def _(in_types, out_types, *, dimension_numbers, slice_sizes, unique_indices, in
 # ---------------------------------------------------------------------------------------------------------- scatter
 
 
-def _assign(rows: np.ndarray, places: np.ndarray, updates: np.ndarray) -> None:
+_Write = Callable[[np.ndarray, np.ndarray, np.ndarray, bool], None]
+_CHUNK = 1 << 22  # elements of a combined update that are addressed at a time, to bound the memory for addresses
+
+
+def _assign(rows: np.ndarray, places: np.ndarray, updates: np.ndarray, distinct: bool) -> None:
     rows[places] = updates  # of several updates of a place, NumPy keeps the last
 
 
-def _combine(ufunc: np.ufunc) -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
-    """Combines updates into rows; updates of one place are combined with each other first."""
+def _combine(ufunc: np.ufunc) -> _Write:
+    """Combines updates into rows one after the other; all at once when their places are distinct."""
 
-    def run(rows: np.ndarray, places: np.ndarray, updates: np.ndarray) -> None:
-        if len(places) > 1:
-            if (places[1:] < places[:-1]).any():
-                order = np.argsort(places, kind="stable")
-                places, updates = places[order], updates[order]
-            first = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
-            if len(first) < len(places):
-                places, updates = places[first], ufunc.reduceat(updates, first, axis=0)
-        rows[places] = ufunc(rows[places], updates)
+    def run(rows: np.ndarray, places: np.ndarray, updates: np.ndarray, distinct: bool) -> None:
+        if distinct:
+            rows[places] = ufunc(rows[places], updates)
+            return
+        # `ufunc.at` is fast for vectors only, so every element is addressed by itself.
+        elements, width = rows.reshape(-1), rows.shape[1]
+        columns = np.arange(width)
+        step = max(1, _CHUNK // width)
+        for begin in range(0, len(places), step):
+            some = slice(begin, begin + step)
+            addresses = places[some] if width == 1 else (places[some, None] * width + columns).reshape(-1)
+            ufunc.at(elements, addresses, np.ascontiguousarray(updates[some]).reshape(-1))
 
     return run
 
 
-def _scatter_kernel(name: str, write: Callable[[np.ndarray, np.ndarray, np.ndarray], None]) -> None:
+def _scatter_kernel(name: str, write: _Write) -> None:
     @kernel(name)
     def _(in_types, out_types, *, dimension_numbers, indices_are_sorted, unique_indices, mode):
         operand, indices, updates = in_types
@@ -239,10 +247,10 @@ def _scatter_kernel(name: str, write: Callable[[np.ndarray, np.ndarray, np.ndarr
 
         def run(x, at, values):
             rows = np.array(x.transpose(placed_first), dtype=work_dtype, order="C").reshape(-1, row)
-            starts = windows.clamped(at)
-            places = np.zeros(windows.places_shape, np.int64)
-            for stride, coordinate in zip(strides, windows.coordinates(starts), strict=False):
-                places += stride * coordinate
+            places = np.zeros((), np.int64)
+            for stride, coordinate in zip(strides, windows.coordinates(at), strict=False):
+                places = places + stride * coordinate if stride != 1 else places + coordinate
+            places = np.broadcast_to(places, windows.places_shape)
             values = values.transpose(windows.arrange).astype(work_dtype, copy=False)
             if mode != GatherScatterMode.CLIP:
                 inside = windows.inside(at)
@@ -250,7 +258,7 @@ def _scatter_kernel(name: str, write: Callable[[np.ndarray, np.ndarray, np.ndarr
                     inside = inside.reshape(-1)
                     places = places.reshape(positions, -1)[inside]
                     values = values.reshape(positions, -1)[inside]
-            write(rows, places.reshape(-1), values.reshape(-1, row))
+            write(rows, places.reshape(-1), values.reshape(-1, row), unique_indices)
             return rows.astype(operand.dtype, copy=False).reshape(ordered_shape).transpose(restore)
 
         return run

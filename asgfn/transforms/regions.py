@@ -1,0 +1,429 @@
+"""Which operations become one kernel: the partition of a graph into regions.
+
+The plan, in the order it happens:
+
+1. Views (and what costs less than a load) are not operations of their own: every reader repeats them in its indexing.
+2. The other operations start as a region each. Regions grow along edges, best reason first:
+   reductions with what they need alone and with what follows row by row; contractions with their epilogues;
+   element-wise operations with each other; contractions with their prologues.
+3. Small regions that do not depend on each other are grouped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asgfn.graph.asg import Asg
+from asgfn.transforms.region_axes import AxisFactors
+from asgfn.transforms.region_graph import Cluster, Edge, Loops, between, contract
+from asgfn.transforms.region_roles import (
+    ALIASES,
+    CONTRACTION,
+    ELEMENTWISE,
+    LOAD_COST,
+    OPAQUE,
+    REDUCTION,
+    SCALAR_COST,
+    VIEW,
+    cost_of,
+    role_of,
+)
+
+ALIAS = "alias"  # a reshape that is needed in memory: no kernel
+GROUP = "group"
+
+
+@dataclass(frozen=True)
+class FusionLimits:
+    """What a backend can put into one kernel.
+
+    Attributes:
+        max_operands: arrays that a region reads and writes (scalar constants are part of the code and do not count).
+        max_nodes: operations in a region, which bounds the time to compile it.
+        max_nested: how many elements one workgroup may go through: reductions of the results of reductions (the mean
+            of row-wise losses) and what follows a full reduction stay in its region up to this size.
+        max_grouped: elements of a reduction that may be grouped with independent ones.
+    """
+
+    max_operands: int = 64
+    max_nodes: int = 512
+    max_nested: int = 1 << 14
+    max_grouped: int = 1 << 22
+
+
+class Source(NamedTuple):
+    """Where an operand comes from once views are seen through."""
+
+    value: int
+    selection: tuple[int, ...] | None  # for each factor of the value the factor of the operand that runs along it
+
+
+class Operation(NamedTuple):
+    """A unit of partitioning: a node, or a view whose result is needed in memory."""
+
+    node: int
+    value: int  # of its first result
+    is_view: bool
+
+
+class Region(NamedTuple):
+    """A part of the partition.
+
+    Attributes:
+        kind: "elementwise", "reduction", "contraction", "group" (of independent regions), "opaque" or "alias".
+        operations: in an order in which they can run.
+        parts: the regions of a group.
+    """
+
+    kind: str
+    operations: tuple[Operation, ...]
+    parts: tuple[Region, ...] = ()
+
+
+class Partitioner:
+    """Partitions one graph. After `partition`, `inlined` says which nodes are repeated by their readers."""
+
+    def __init__(self, asg: Asg, limits: FusionLimits):
+        self.asg = asg
+        self.limits = limits
+        self.types = asg.value_types
+        self.firsts = asg.first_outputs
+        self.is_output = [False] * len(self.types)
+        for i in asg.outputs:
+            self.is_output[i] = True
+        self.roles = [role_of(node, [self.types[i] for i in node.inputs]) for node in asg.nodes]
+        self.axes = AxisFactors(
+            (self.types[node.inputs[0]].shape, node.out_types[0].shape)
+            for node, role in zip(asg.nodes, self.roles, strict=True)
+            if role == VIEW and node.primitive.name == "reshape"
+        )
+        n_in, n_const = len(asg.inputs), len(asg.constants)
+        self.is_literal = [n_in <= i < n_in + n_const and not self.types[i].shape for i in range(n_in + n_const)]
+        self.loops = Loops()
+        self.operations: list[Operation] = []
+        self.clusters: list[Cluster] = []  # of each operation
+        self.maker: dict[int, int] = {}  # value -> operation
+        self.loops_of: dict[int, range | list[int]] = {}  # value -> its loops, outermost first
+        self.readers: dict[int, list[int]] = {}  # value -> operations that read it
+        self.inlined: list[bool] = []
+        self._find_inlined()
+        self._make_operations()
+
+    # ------------------------------------------------------------------ 1. what readers repeat
+    def _find_inlined(self) -> None:
+        """Marks nodes that are repeated by their readers, and finds where each value really comes from."""
+        asg, types = self.asg, self.types
+        n_fixed = len(self.is_literal)
+        self.sources: list[tuple[Source, ...]] = [
+            () if literal else (Source(i, self._identity(i)),) for i, literal in enumerate(self.is_literal)
+        ]
+        cost = [0] * n_fixed
+        fixed_only = [True] * n_fixed  # comes from inputs and constants alone
+        for node, role, first in zip(asg.nodes, self.roles, self.firsts, strict=True):
+            spent = cost_of(node) + sum(cost[i] for i in node.inputs)
+            out = node.out_types[0] if node.out_types else None
+            if role == VIEW:
+                users = asg.users[first]
+                repeat = node.primitive.name != "concatenate" or len(users) <= 1
+            elif role == ELEMENTWISE and len(node.out_types) == 1:
+                free = not any(self.sources[i] for i in node.inputs) and spent <= LOAD_COST
+                scalar = not out.shape and all(fixed_only[i] and not types[i].shape for i in node.inputs)
+                repeat = free or (scalar and spent <= SCALAR_COST)
+            else:
+                repeat = False
+            self.inlined.append(repeat)
+            for k in range(len(node.out_types)):
+                value = first + k
+                if repeat:
+                    self.sources.append(self._through(node, out.shape))
+                    cost.append(spent)
+                    fixed_only.append(all(fixed_only[i] for i in node.inputs))
+                else:
+                    self.sources.append((Source(value, self._identity(value)),))
+                    cost.append(0)
+                    fixed_only.append(False)
+
+    def _identity(self, value: int) -> tuple[int, ...]:
+        return tuple(range(len(self.axes.flat(self.types[value].shape))))
+
+    def _through(self, node, shape: tuple[int, ...]) -> tuple[Source, ...]:
+        """The sources of a repeated node's result."""
+        found = []
+        for i in node.inputs:
+            if not self.sources[i]:
+                continue
+            selected = self.axes.selection(node.primitive.name, node.params, self.types[i].shape, shape)
+            for value, inner in self.sources[i]:
+                aligned = selected is not None and inner is not None
+                found.append(Source(value, tuple([selected[k] for k in inner]) if aligned else None))
+        return tuple(found)
+
+    # ------------------------------------------------------------------ the regions to start from
+    def _make_operations(self) -> None:
+        effect = -1
+        for index, (node, first) in enumerate(zip(self.asg.nodes, self.firsts, strict=True)):
+            if self.inlined[index]:
+                continue
+            if self.roles[index] == OPAQUE:
+                for i in node.inputs:
+                    self._materialise(i)
+            operation = self._add(index, first)
+            if node.primitive.is_effectful(node.params):
+                if effect >= 0:  # effects keep their order
+                    self._connect(effect, operation, [])
+                effect = operation
+        for i in self.asg.outputs:
+            self._materialise(i)
+
+    def _materialise(self, value: int) -> None:
+        """A repeated node's result that is needed in memory is an operation after all."""
+        index = self.asg.producers[value]
+        if index >= 0 and self.inlined[index] and value not in self.maker:
+            self._add(index, value)
+
+    def _add(self, index: int, first: int) -> int:
+        node = self.asg.nodes[index]
+        number = len(self.operations)
+        is_view = self.inlined[index]
+        self.operations.append(Operation(index, first, is_view))
+        role = self.roles[index]
+        in_types = [self.types[i] for i in node.inputs]
+        out_shape = node.out_types[0].shape if node.out_types else ()
+        if is_view:
+            kind = ALIAS if self._is_alias(first) else ELEMENTWISE
+            reads = [(self.sources[first], out_shape)]
+        else:
+            kind = role
+            reads = [(self.sources[i], t.shape) for i, t in zip(node.inputs, in_types, strict=True)]
+            if kind == OPAQUE:  # reads memory as it is
+                reads = [((Source(i, None),), ()) for i in node.inputs if self.sources[i]]
+
+        shape = in_types[0].shape if kind == REDUCTION else out_shape
+        frame = self.loops.new(len(self.axes.flat(shape)))
+        result: range | list[int] = frame
+        if kind == REDUCTION:
+            places = self.axes.positions(shape)
+            result = [frame[p] for axis, ps in enumerate(places) if axis not in node.params["axes"] for p in ps]
+        for k in range(len(node.out_types)):
+            self.loops_of[first + k] = result
+            self.maker[first + k] = number
+
+        rows = tuple(result) if kind == REDUCTION else ()
+        size = max([math.prod(shape), *(math.prod(t.shape) for t in in_types)])
+        cluster = Cluster(kind, number, tuple(frame), rows, size, cost_of(node))
+        self.clusters.append(cluster)
+        for sources, read_shape in reads:
+            for value, selection in sources:
+                if kind == CONTRACTION:
+                    loops = self.loops.new(len(self.axes.flat(read_shape)))
+                elif read_shape == shape:
+                    loops = frame
+                else:  # a scalar operand
+                    loops = range(0)
+                self._read(number, value, selection, loops)
+        cluster.outputs.update(
+            i for i in range(first, first + len(node.out_types)) if self.is_output[i] or self.asg.users[i]
+        )
+        return number
+
+    def _read(self, number: int, value: int, selection: tuple[int, ...] | None, loops: range) -> None:
+        self.readers.setdefault(value, []).append(number)
+        self.clusters[number].inputs.add(value)
+        maker = self.maker.get(value)
+        if maker is not None:
+            pairs = None
+            if selection is not None:
+                pairs = tuple([(a, loops[k]) for a, k in zip(self.loops_of[value], selection, strict=True)])
+            self._connect(maker, number, [Edge(value, number, pairs)])
+
+    def _connect(self, maker: int, reader: int, edges: list[Edge]) -> None:
+        first, second = self.clusters[maker], self.clusters[reader]
+        first.succs[second] = second.preds[first] = [*first.succs.get(second, ()), *edges]
+
+    def _is_alias(self, value: int) -> bool:
+        """Whether a repeated value is its source's memory, perhaps under another shape."""
+        while (index := self.asg.producers[value]) >= 0 and self.inlined[index]:
+            node = self.asg.nodes[index]
+            if node.primitive.name not in ALIASES:
+                return False
+            value = node.inputs[0]
+        return True
+
+    # ------------------------------------------------------------------ 2. growing regions along edges
+    def partition(self) -> list[Region]:
+        """The regions, in an order in which they can run."""
+        for _ in range(2):
+            self._sweep_down({(REDUCTION, ELEMENTWISE), (REDUCTION, REDUCTION)})
+            self._sweep_up({(ELEMENTWISE, REDUCTION)}, alone=True)
+        self._sweep_down({(CONTRACTION, ELEMENTWISE)})
+        self._sweep_up({(ELEMENTWISE, REDUCTION), (ELEMENTWISE, ELEMENTWISE)}, alone=True)
+        everything = {(a, b) for a in (ELEMENTWISE, REDUCTION) for b in (ELEMENTWISE, REDUCTION)}
+        self._sweep_down(everything | {(CONTRACTION, ELEMENTWISE)})
+        self._sweep_up({(ELEMENTWISE, CONTRACTION)}, alone=True)
+        return _Grouping(self).regions()
+
+    def _sweep_down(self, kinds: set[tuple[str, str]]) -> None:
+        """Goes through the operations in order and merges each with the regions that it reads."""
+        for number in range(len(self.operations)):
+            while True:
+                second = self.clusters[number]
+                before = sorted((c for c in second.preds if (c.kind, second.kind) in kinds), key=lambda c: -c.order)
+                if not any(self._merge(first, second) for first in before):
+                    break
+
+    def _sweep_up(self, kinds: set[tuple[str, str]], alone: bool) -> None:
+        """Goes through the operations backwards and merges each with the regions that read it; if `alone`, only where
+        there is one."""
+        for number in range(len(self.operations) - 1, -1, -1):
+            first = self.clusters[number]
+            if alone and (len(first.succs) != 1 or any(self.is_output[i] for i in first.outputs)):
+                continue
+            for second in sorted(first.succs, key=lambda c: c.order):
+                if (first.kind, second.kind) in kinds and self._merge(first, second):
+                    break
+
+    def _merge(self, first: Cluster, second: Cluster) -> bool:
+        """Merges a region with one that reads it, if the result can be one kernel."""
+        edges = first.succs[second]
+        joined = self._joined(first, second, edges) if edges else None
+        if joined is None or len(first.members) + len(second.members) > self.limits.max_nodes:
+            return False
+        inputs = first.inputs | (second.inputs - {e.value for e in edges})
+        passed = {e.value for e in edges}
+        mine = (first, second)
+        inner = {
+            i
+            for i in passed
+            if not self.is_output[i] and all(self.clusters[r] in mine for r in self.readers[i])
+        }
+        outputs = (first.outputs | second.outputs) - inner
+        if len(inputs) + len(outputs) > self.limits.max_operands:
+            return False
+        path = between(first, second)
+        if path is None:
+            return False
+
+        for edge in edges:
+            for a, b in edge.loops or ():
+                self.loops.join(a, b)
+        stays, gone = contract(first, second, path)
+        stays.kind, stays.domain, stays.rows = joined
+        stays.size = max(first.size, second.size)
+        stays.cost = first.cost + second.cost
+        stays.inputs, stays.outputs = inputs, outputs
+        stays.members += gone.members
+        for number in gone.members:
+            self.clusters[number] = stays
+        return True
+
+    def _joined(
+        self, first: Cluster, second: Cluster, edges: list[Edge]
+    ) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
+        """Kind, domain and rows of two regions as one; None if they do not fit."""
+        loops = self.loops
+        match = loops.match(edges)
+        if match is None:
+            return None
+        domain = loops.find_all(second.domain)
+        if first.kind == REDUCTION:
+            rows = {match.get(x, x) for x in loops.find_all(first.rows)}
+            if second.kind == REDUCTION:
+                if rows == loops.find_all(second.rows):
+                    return REDUCTION, second.domain, second.rows
+                return (REDUCTION, second.domain, second.rows) if self._nests(first, second, rows) else None
+            # row by row; what follows a full reduction is left to all workgroups unless there is little of it
+            if rows <= domain and (rows or not domain or first.size + second.size <= self.limits.max_nested):
+                return REDUCTION, first.domain, first.rows
+            return None
+
+        mine = loops.find_all(first.domain)
+        if not mine <= match.keys():
+            return None  # the reader goes through a part of it only
+        mapped = {match[x] for x in mine}
+        if first.kind == CONTRACTION:
+            return (CONTRACTION, first.domain, ()) if mapped == domain else None
+        if second.kind == REDUCTION:
+            if mapped >= loops.find_all(second.rows) or self._is_cheap(first, second, mapped):
+                return REDUCTION, second.domain, second.rows
+            return None
+        if second.kind == CONTRACTION:
+            prologue = any(self._contracts(e.reader) for e in edges)
+            if prologue:
+                fits = first.cost <= LOAD_COST and not any(not self._contracts(e.reader) for e in edges)
+            else:
+                fits = mapped == domain or self._is_cheap(first, second, mapped)
+            return (CONTRACTION, second.domain, ()) if fits else None
+        if mapped == domain or self._is_cheap(first, second, mapped):
+            return ELEMENTWISE, second.domain, ()
+        return None
+
+    def _contracts(self, number: int) -> bool:
+        return self.roles[self.operations[number].node] == CONTRACTION
+
+    def _nests(self, first: Cluster, second: Cluster, rows: set[int]) -> bool:
+        """Whether a reduction of the results of another stays small enough for one workgroup."""
+        kept = self.loops.find_all(second.rows)
+        return kept < rows and first.size <= self.limits.max_nested
+
+    def _is_cheap(self, first: Cluster, second: Cluster, mapped: set[int]) -> bool:
+        """Whether a smaller region may be computed again for every step of the reader's other loops."""
+        if len(first.succs) > 1 or any(self.is_output[i] for i in first.outputs):
+            return False
+        return first.cost <= (LOAD_COST if mapped else SCALAR_COST)
+
+
+class _Grouping:
+    """3. Groups small regions that do not depend on each other.
+
+    Every region gets a level: how far it is from the end of the program. Regions of one level cannot depend on each
+    other, so joining them closes no cycle, and updates of all parameters meet at the last level.
+    """
+
+    def __init__(self, partitioner: Partitioner):
+        self.partitioner = partitioner
+        clusters = {id(c): c for c in partitioner.clusters}
+        self.clusters = sorted(clusters.values(), key=lambda c: c.order)
+
+    def regions(self) -> list[Region]:
+        level: dict[Cluster, int] = {}
+        for cluster in reversed(self.clusters):
+            level[cluster] = 1 + max([level[c] for c in cluster.succs], default=0)
+        by_level: dict[int, list[Cluster]] = {}
+        for cluster in self.clusters:
+            by_level.setdefault(level[cluster], []).append(cluster)
+        ordered = []
+        for height in sorted(by_level, reverse=True):
+            ordered += [self._region(group) for group in self._groups(by_level[height])]
+        return ordered
+
+    def _groups(self, clusters: list[Cluster]) -> Iterator[list[Cluster]]:
+        limits = self.partitioner.limits
+        open_groups: dict[str, list[Cluster]] = {}
+        operands: dict[str, set[int]] = {}
+        for cluster in clusters:
+            kind = cluster.kind
+            if kind not in (ELEMENTWISE, REDUCTION) or (kind == REDUCTION and cluster.size > limits.max_grouped):
+                yield [cluster]
+                continue
+            group = open_groups.setdefault(kind, [])
+            together = operands.get(kind, set()) | cluster.inputs | cluster.outputs
+            if group and (
+                len(together) > limits.max_operands
+                or sum(len(c.members) for c in (*group, cluster)) > limits.max_nodes
+            ):
+                yield open_groups[kind]
+                open_groups[kind] = group = []
+                together = cluster.inputs | cluster.outputs
+            group.append(cluster)
+            operands[kind] = together
+        yield from (group for group in open_groups.values() if group)
+
+    def _region(self, group: list[Cluster]) -> Region:
+        operations = self.partitioner.operations
+        parts = [Region(c.kind, tuple([operations[k] for k in sorted(c.members)])) for c in group]
+        if len(parts) == 1:
+            return parts[0]
+        return Region(GROUP, tuple([op for part in parts for op in part.operations]), tuple(parts))
