@@ -113,6 +113,31 @@ def test_reading_equals_numpy(case):
     same(jnp.asarray(x).at[index].get(mode="fill"), want)
 
 
+@settings(max_examples=25, deadline=None)
+@given(shapes_and_indices(), st.booleans())
+def test_traced_index_arrays(case, update):
+    """Index arrays that are arguments of a jitted function mean the same as constants."""
+    shape, index = case
+    x = numbered(shape)
+    try:
+        x[index]
+    except IndexError:
+        return
+    traced = [k for k, e in enumerate(index) if isinstance(e, np.ndarray) and e.dtype != bool]
+
+    def f(x, *arrays):
+        entries = list(index)
+        for k, array in zip(traced, arrays, strict=True):
+            entries[k] = array
+        return x.at[tuple(entries)].add(1) if update else x[tuple(entries)]
+
+    want = x[index]
+    if update:
+        want = x.copy()
+        np.add.at(want, index, np.float32(1))
+    same(asgfn.jit(f)(x, *(index[k] for k in traced)), want)
+
+
 @few
 @given(shapes_and_indices(), st.sampled_from(["add", "subtract", "multiply", "min", "max"]), st.booleans())
 def test_updating_equals_ufunc_at(case, operation, scalar):

@@ -31,7 +31,7 @@ from asgfn.errors import (
 from asgfn.numpy.arguments import broadcast_shapes
 from asgfn.primitives.gather import GatherDimensionNumbers, GatherScatterMode
 from asgfn.primitives.slicing import as_index_operand
-from asgfn.tracing import Array, as_array
+from asgfn.tracing import Array, ConcreteArray, as_array
 
 
 class IndexingError(AsgError, IndexError):
@@ -67,6 +67,7 @@ def _canonical(entry: Any, where: str) -> Any:
     if isinstance(entry, (int, np.integer)):
         return int(entry)
     if isinstance(entry, (Array, np.ndarray)):
+        entry = entry.value if isinstance(entry, ConcreteArray) else entry
         if entry.dtype == np.bool_:
             return _concrete_mask(entry, where)
         if dtypes.is_integer(entry.dtype):

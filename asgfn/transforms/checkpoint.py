@@ -16,15 +16,13 @@ from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.edit import extract
 from asgfn.graph.types import ArrayType
-from asgfn.primitives.base import Primitive, is_linear, is_zero, linear_jvp, move_batch_axis, tangent_type
+from asgfn.primitives.base import Primitive, is_zero, linear_jvp, tangent_type
 from asgfn.tracing import bind, trace_flat
-from asgfn.transforms.batching import MappedAxis, batch_graph
-from asgfn.transforms.call import call_type, jit_p, spread
+from asgfn.transforms.call import call_rules, call_type, jit_p, spread
 from asgfn.transforms.differentiate import as_function
-from asgfn.transforms.forward import jvp_graph
 from asgfn.transforms.function import check_leaves, function_name, leaf_names, trace_to_graph
 from asgfn.transforms.interpret import constant_arrays, node_contexts, run
-from asgfn.transforms.linear import linearize_graph, transpose_graph
+from asgfn.transforms.linear import linearize_graph
 from asgfn.transforms.static import StaticArguments
 from asgfn.tree_util import tree_flatten, tree_map, tree_unflatten
 
@@ -145,14 +143,6 @@ def _split_graph(asg: Asg, nonzero: tuple[bool, ...], policy: Callable | None) -
     return forward, again, present, kept_types
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, **params: Any) -> tuple:
-    nonzero = tuple(not is_zero(t) for t in tangents)
-    graph, present = jvp_graph(asg, nonzero)
-    outs = bind(checkpoint_p, *primals, *(t for t in tangents if not is_zero(t)), asg=graph, **params)
-    n = len(asg.outputs)
-    return outs[:n], spread(outs[n:], present, asg.out_types)
-
-
 def _linearize(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, policy: Any, prevent_cse: bool) -> tuple:
     nonzero = tuple(not is_zero(t) for t in tangents)
     forward, again, present, _ = _split_graph(asg, nonzero, policy)
@@ -165,29 +155,11 @@ def _linearize(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, pol
     return outs[:m], spread(moved, present, asg.out_types)
 
 
-def _transpose(cts: Sequence[Any], *operands: Any, asg: Asg, policy: Any, prevent_cse: bool) -> list:
-    linear = tuple(is_linear(x) for x in operands)
-    graph, present = transpose_graph(asg, linear, tuple(not is_zero(ct) for ct in cts))
-    plain = [x for x in operands if not is_linear(x)]
-    outs = iter(bind(checkpoint_p, *plain, *(ct for ct in cts if not is_zero(ct)), asg=graph, policy=None, prevent_cse=prevent_cse))
-    found = iter([next(outs) if p else None for p in present])
-    return [next(found) if lin else None for lin in linear]
-
-
-def _axis_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, **params: Any) -> tuple:
-    graph, batched = batch_graph(asg, tuple(d is not None for d in dims), axis)
-    moved = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
-    return bind(checkpoint_p, *moved, asg=graph, **params), tuple(0 if b else None for b in batched)
-
-
 checkpoint_p = Primitive(
     "checkpoint",
     category="call",
     type_rule=call_type,
-    jvp=_jvp,
-    linearize=_linearize,
-    transpose=_transpose,
-    axis_batch=_axis_batch,
+    **{**call_rules("checkpoint"), "linearize": _linearize},
     multiple_results=True,
     holds_graphs=True,
     what="Calls a function whose intermediate values are computed again for the gradient instead of being kept.",

@@ -98,6 +98,8 @@ class AxisFactors:
         return self._selections[key]
 
     def _select(self, name: str, params: Mapping[str, Any], source: Shape, target: Shape) -> tuple[int, ...] | None:
+        if not source:
+            return ()  # a scalar is the same everywhere
         if name == "transpose":
             places = self.positions(target)
             back = [0] * len(source)

@@ -27,13 +27,14 @@ class Edge(NamedTuple):
 class Cluster:
     """Operations that will be one region. Loops are named by factor ids, see `Loops`."""
 
-    __slots__ = ("cost", "domain", "inputs", "kind", "members", "order", "outputs", "preds", "rows", "size", "succs")
+    __slots__ = ("cost", "domain", "frames", "inputs", "kind", "members", "order", "outputs", "preds", "rows", "size", "succs")
 
     def __init__(self, kind: str, member: int, domain: tuple[int, ...], rows: tuple[int, ...], size: int, cost: int):
         self.kind = kind
         self.members = [member]
         self.domain = domain  # loops of the results (of the operand, for reductions)
         self.rows = rows  # reductions: the loops that stay; one workgroup does all that belongs to one of their steps
+        self.frames = {frozenset(domain)}  # the loop nests of the members
         self.size = size  # the largest number of elements of a loop nest
         self.cost = cost  # of one element
         self.order = member
@@ -67,18 +68,29 @@ class Loops:
     def join(self, a: int, b: int) -> None:
         self._parent[self.find(a)] = self.find(b)
 
-    def match(self, edges: Sequence[Edge]) -> dict[int, int] | None:
-        """The loops of the makers as loops of the readers; None when one of them would have to be two at once."""
-        there: dict[int, int] = {}
-        back: dict[int, int] = {}
+    def match(self, edges: Sequence[Edge], frames: Iterable[frozenset[int]]) -> Callable[[int], int] | None:
+        """What each loop becomes when these edges make loops the same: a function of loops.
+
+        None if values do not run alike along an edge, or if two loops of one of these frames would become one.
+        """
+        joined: dict[int, int] = {}
+
+        def find(loop: int) -> int:
+            loop = self.find(loop)
+            while loop in joined:
+                loop = joined[loop]
+            return loop
+
         for edge in edges:
             if edge.loops is None:
                 return None
             for a, b in edge.loops:
-                a, b = self.find(a), self.find(b)
-                if there.setdefault(a, b) != b or back.setdefault(b, a) != a:
-                    return None
-        return there
+                a, b = find(a), find(b)
+                if a != b:
+                    joined[a] = b
+        if joined and any(len({find(x) for x in frame}) < len(frame) for frame in frames):
+            return None
+        return find
 
 
 def between(first: Cluster, second: Cluster) -> tuple[list[Cluster], list[Cluster]] | None:

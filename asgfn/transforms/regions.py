@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from asgfn.graph.asg import Asg
+from asgfn.graph.asg import Asg, Node
 from asgfn.transforms.region_axes import AxisFactors
 from asgfn.transforms.region_graph import Cluster, Edge, Loops, between, contract
 from asgfn.transforms.region_roles import (
@@ -103,6 +104,7 @@ class Partitioner:
         n_in, n_const = len(asg.inputs), len(asg.constants)
         self.is_literal = [n_in <= i < n_in + n_const and not self.types[i].shape for i in range(n_in + n_const)]
         self.loops = Loops()
+        self.nesting = False  # whether reductions of row-wise results join the rows' region already
         self.operations: list[Operation] = []
         self.clusters: list[Cluster] = []  # of each operation
         self.maker: dict[int, int] = {}  # value -> operation
@@ -116,12 +118,11 @@ class Partitioner:
     def _find_inlined(self) -> None:
         """Marks nodes that are repeated by their readers, and finds where each value really comes from."""
         asg, types = self.asg, self.types
-        n_fixed = len(self.is_literal)
         self.sources: list[tuple[Source, ...]] = [
             () if literal else (Source(i, self._identity(i)),) for i, literal in enumerate(self.is_literal)
         ]
-        cost = [0] * n_fixed
-        fixed_only = [True] * n_fixed  # comes from inputs and constants alone
+        cost = [0] * len(self.is_literal)
+        fixed_only = [True] * len(self.is_literal)  # comes from inputs and constants alone
         for node, role, first in zip(asg.nodes, self.roles, self.firsts, strict=True):
             spent = cost_of(node) + sum(cost[i] for i in node.inputs)
             out = node.out_types[0] if node.out_types else None
@@ -149,7 +150,7 @@ class Partitioner:
     def _identity(self, value: int) -> tuple[int, ...]:
         return tuple(range(len(self.axes.flat(self.types[value].shape))))
 
-    def _through(self, node, shape: tuple[int, ...]) -> tuple[Source, ...]:
+    def _through(self, node: Node, shape: tuple[int, ...]) -> tuple[Source, ...]:
         """The sources of a repeated node's result."""
         found = []
         for i in node.inputs:
@@ -199,7 +200,7 @@ class Partitioner:
             kind = role
             reads = [(self.sources[i], t.shape) for i, t in zip(node.inputs, in_types, strict=True)]
             if kind == OPAQUE:  # reads memory as it is
-                reads = [((Source(i, None),), ()) for i in node.inputs if self.sources[i]]
+                reads = [((Source(i, None),), ()) for i in node.inputs if not self.is_literal_value(i)]
 
         shape = in_types[0].shape if kind == REDUCTION else out_shape
         frame = self.loops.new(len(self.axes.flat(shape)))
@@ -219,6 +220,7 @@ class Partitioner:
             for value, selection in sources:
                 if kind == CONTRACTION:
                     loops = self.loops.new(len(self.axes.flat(read_shape)))
+                    cluster.frames.add(frozenset(loops))
                 elif read_shape == shape:
                     loops = frame
                 else:  # a scalar operand
@@ -243,6 +245,10 @@ class Partitioner:
         first, second = self.clusters[maker], self.clusters[reader]
         first.succs[second] = second.preds[first] = [*first.succs.get(second, ()), *edges]
 
+    def is_literal_value(self, value: int) -> bool:
+        """Whether a value is a scalar constant, which is written into the code that uses it."""
+        return value < len(self.is_literal) and self.is_literal[value]
+
     def _is_alias(self, value: int) -> bool:
         """Whether a repeated value is its source's memory, perhaps under another shape."""
         while (index := self.asg.producers[value]) >= 0 and self.inlined[index]:
@@ -257,12 +263,14 @@ class Partitioner:
         """The regions, in an order in which they can run."""
         for _ in range(2):
             self._sweep_down({(REDUCTION, ELEMENTWISE), (REDUCTION, REDUCTION)})
-            self._sweep_up({(ELEMENTWISE, REDUCTION)}, alone=True)
+            self._sweep_up({(ELEMENTWISE, REDUCTION)})
         self._sweep_down({(CONTRACTION, ELEMENTWISE)})
-        self._sweep_up({(ELEMENTWISE, REDUCTION), (ELEMENTWISE, ELEMENTWISE)}, alone=True)
+        self._sweep_up({(ELEMENTWISE, REDUCTION), (ELEMENTWISE, ELEMENTWISE)})
         everything = {(a, b) for a in (ELEMENTWISE, REDUCTION) for b in (ELEMENTWISE, REDUCTION)}
         self._sweep_down(everything | {(CONTRACTION, ELEMENTWISE)})
-        self._sweep_up({(ELEMENTWISE, CONTRACTION)}, alone=True)
+        self._sweep_up({(ELEMENTWISE, CONTRACTION)})
+        self.nesting = True
+        self._sweep_down({(REDUCTION, REDUCTION)})
         return _Grouping(self).regions()
 
     def _sweep_down(self, kinds: set[tuple[str, str]]) -> None:
@@ -274,16 +282,14 @@ class Partitioner:
                 if not any(self._merge(first, second) for first in before):
                     break
 
-    def _sweep_up(self, kinds: set[tuple[str, str]], alone: bool) -> None:
-        """Goes through the operations backwards and merges each with the regions that read it; if `alone`, only where
-        there is one."""
+    def _sweep_up(self, kinds: set[tuple[str, str]]) -> None:
+        """Goes through the operations backwards and merges each with the region that reads it, where only one does."""
         for number in range(len(self.operations) - 1, -1, -1):
             first = self.clusters[number]
-            if alone and (len(first.succs) != 1 or any(self.is_output[i] for i in first.outputs)):
-                continue
-            for second in sorted(first.succs, key=lambda c: c.order):
-                if (first.kind, second.kind) in kinds and self._merge(first, second):
-                    break
+            if len(first.succs) == 1 and not any(self.is_output[i] for i in first.outputs):
+                (second,) = first.succs
+                if (first.kind, second.kind) in kinds:
+                    self._merge(first, second)
 
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""
@@ -311,6 +317,7 @@ class Partitioner:
                 self.loops.join(a, b)
         stays, gone = contract(first, second, path)
         stays.kind, stays.domain, stays.rows = joined
+        stays.frames = {frozenset(map(self.loops.find, frame)) for frame in first.frames | second.frames}
         stays.size = max(first.size, second.size)
         stays.cost = first.cost + second.cost
         stays.inputs, stays.outputs = inputs, outputs
@@ -323,52 +330,38 @@ class Partitioner:
         self, first: Cluster, second: Cluster, edges: list[Edge]
     ) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
         """Kind, domain and rows of two regions as one; None if they do not fit."""
-        loops = self.loops
-        match = loops.match(edges)
-        if match is None:
+        becomes = self.loops.match(edges, first.frames | second.frames)
+        if becomes is None:
             return None
-        domain = loops.find_all(second.domain)
+        domain = {becomes(x) for x in second.domain}
         if first.kind == REDUCTION:
-            rows = {match.get(x, x) for x in loops.find_all(first.rows)}
+            rows = {becomes(x) for x in first.rows}
             if second.kind == REDUCTION:
-                if rows == loops.find_all(second.rows):
-                    return REDUCTION, second.domain, second.rows
-                return (REDUCTION, second.domain, second.rows) if self._nests(first, second, rows) else None
+                kept = {becomes(x) for x in second.rows}
+                fits = rows == kept or (self.nesting and kept < rows and first.size <= self.limits.max_nested)
+                return (REDUCTION, second.domain, second.rows) if fits else None
             # row by row; what follows a full reduction is left to all workgroups unless there is little of it
             if rows <= domain and (rows or not domain or first.size + second.size <= self.limits.max_nested):
                 return REDUCTION, first.domain, first.rows
             return None
 
-        mine = loops.find_all(first.domain)
-        if not mine <= match.keys():
-            return None  # the reader goes through a part of it only
-        mapped = {match[x] for x in mine}
+        mapped = {becomes(x) for x in first.domain}
         if first.kind == CONTRACTION:
             return (CONTRACTION, first.domain, ()) if mapped == domain else None
-        if second.kind == REDUCTION:
-            if mapped >= loops.find_all(second.rows) or self._is_cheap(first, second, mapped):
-                return REDUCTION, second.domain, second.rows
-            return None
-        if second.kind == CONTRACTION:
-            prologue = any(self._contracts(e.reader) for e in edges)
-            if prologue:
-                fits = first.cost <= LOAD_COST and not any(not self._contracts(e.reader) for e in edges)
-            else:
-                fits = mapped == domain or self._is_cheap(first, second, mapped)
-            return (CONTRACTION, second.domain, ()) if fits else None
-        if mapped == domain or self._is_cheap(first, second, mapped):
-            return ELEMENTWISE, second.domain, ()
-        return None
+        if not mapped <= {becomes(x) for frame in second.frames for x in frame}:
+            return None  # the reader goes through a part of it only
+        if second.kind == CONTRACTION and any(self._contracts(e.reader) for e in edges):
+            fits = first.cost <= LOAD_COST and all(self._contracts(e.reader) for e in edges)
+        elif second.kind == REDUCTION:
+            fits = mapped >= {becomes(x) for x in second.rows} or self._is_cheap(first, mapped)
+        else:
+            fits = mapped == domain or self._is_cheap(first, mapped)
+        return (second.kind, second.domain, second.rows) if fits else None
 
     def _contracts(self, number: int) -> bool:
         return self.roles[self.operations[number].node] == CONTRACTION
 
-    def _nests(self, first: Cluster, second: Cluster, rows: set[int]) -> bool:
-        """Whether a reduction of the results of another stays small enough for one workgroup."""
-        kept = self.loops.find_all(second.rows)
-        return kept < rows and first.size <= self.limits.max_nested
-
-    def _is_cheap(self, first: Cluster, second: Cluster, mapped: set[int]) -> bool:
+    def _is_cheap(self, first: Cluster, mapped: set[int]) -> bool:
         """Whether a smaller region may be computed again for every step of the reader's other loops."""
         if len(first.succs) > 1 or any(self.is_output[i] for i in first.outputs):
             return False
@@ -388,38 +381,49 @@ class _Grouping:
         self.clusters = sorted(clusters.values(), key=lambda c: c.order)
 
     def regions(self) -> list[Region]:
+        """The regions, each as early as the order of the clusters allows."""
         level: dict[Cluster, int] = {}
         for cluster in reversed(self.clusters):
             level[cluster] = 1 + max([level[c] for c in cluster.succs], default=0)
         by_level: dict[int, list[Cluster]] = {}
         for cluster in self.clusters:
             by_level.setdefault(level[cluster], []).append(cluster)
+        groups = [group for clusters in by_level.values() for group in self._groups(clusters)]
+
+        group_of = {c: k for k, group in enumerate(groups) for c in group}
+        waiting = [len({group_of[p] for c in group for p in c.preds}) for group in groups]
+        ready = [(group[-1].order, k) for k, group in enumerate(groups) if not waiting[k]]
+        heapify(ready)
         ordered = []
-        for height in sorted(by_level, reverse=True):
-            ordered += [self._region(group) for group in self._groups(by_level[height])]
+        while ready:
+            _, k = heappop(ready)
+            ordered.append(self._region(groups[k]))
+            for follower in {group_of[s] for c in groups[k] for s in c.succs}:
+                waiting[follower] -= 1
+                if not waiting[follower]:
+                    heappush(ready, (groups[follower][-1].order, follower))
         return ordered
 
     def _groups(self, clusters: list[Cluster]) -> Iterator[list[Cluster]]:
         limits = self.partitioner.limits
-        open_groups: dict[str, list[Cluster]] = {}
-        operands: dict[str, set[int]] = {}
+        group: list[Cluster] = []
+        operands: set[int] = set()
+        nodes = 0
         for cluster in clusters:
-            kind = cluster.kind
-            if kind not in (ELEMENTWISE, REDUCTION) or (kind == REDUCTION and cluster.size > limits.max_grouped):
+            small = cluster.kind == REDUCTION and cluster.size <= limits.max_grouped
+            if not small and cluster.kind != ELEMENTWISE:
                 yield [cluster]
                 continue
-            group = open_groups.setdefault(kind, [])
-            together = operands.get(kind, set()) | cluster.inputs | cluster.outputs
-            if group and (
-                len(together) > limits.max_operands
-                or sum(len(c.members) for c in (*group, cluster)) > limits.max_nodes
-            ):
-                yield open_groups[kind]
-                open_groups[kind] = group = []
-                together = cluster.inputs | cluster.outputs
+            operands |= cluster.inputs | cluster.outputs
+            nodes += len(cluster.members)
+            if group and (len(operands) > limits.max_operands or nodes > limits.max_nodes):
+                yield group
+                group = []
+                operands = cluster.inputs | cluster.outputs
+                nodes = len(cluster.members)
             group.append(cluster)
-            operands[kind] = together
-        yield from (group for group in open_groups.values() if group)
+        if group:
+            yield group
 
     def _region(self, group: list[Cluster]) -> Region:
         operations = self.partitioner.operations

@@ -46,7 +46,7 @@ def _(in_types, out_types):
     room = [size - window for size, window in zip(in_types[0].shape, sizes, strict=True)]
 
     def run(x, update, *starts):
-        out = x.copy()
+        out = np.array(x)  # not x.copy(): of rank 0, ufuncs return NumPy scalars, whose copies cannot be assigned to
         out[_window(starts, sizes, room)] = update
         return out
 
@@ -170,12 +170,17 @@ def _(in_types, out_types, *, dimension_numbers, slice_sizes, unique_indices, in
     placed_first = windows.placed + windows.kept
     restore = np.argsort(windows.arrange)
     arranged_shape = windows.places_shape + windows.window_kept_shape
+    before = windows.placed[0] if windows.placed else 0  # the kept axes in front of a single placed one
+    last = before + len(windows.places_shape)
+    places_first = (*range(before, last), *range(before), *range(last, last + len(windows.kept) - before))
 
     def read(x, at):
         coordinates = windows.coordinates(at)
         if len(coordinates) == 1:
+            (axis,) = windows.placed
             places = np.broadcast_to(coordinates[0], windows.places_shape)
-            found = x.transpose(placed_first).take(places, axis=0)
+            found = x.take(places, axis) if x.flags.c_contiguous else x[(slice(None),) * axis + (places,)]
+            found = found.transpose(places_first)
         elif coordinates:
             found = x.transpose(placed_first)[tuple(np.broadcast_arrays(*coordinates))]
         else:
