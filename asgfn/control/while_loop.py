@@ -200,7 +200,7 @@ def while_loop(cond_fun: Callable, body_fun: Callable, init_val: Any, *, max_ste
     if max_steps is not None and (max_steps := operator.index(max_steps)) < 0:
         raise ValueError(f"while_loop: max_steps must not be negative, got {max_steps}")
     if config.disable_jit and not any(isinstance(x, Tracer) for x in tree_leaves(init_val)):
-        val, steps = init_val, 0
+        val, steps = tree_map(as_array, init_val), 0
         while bool(np.asarray(cond_fun(val))) and (max_steps is None or steps < max_steps):
             val, steps = body_fun(val), steps + 1
         return val

@@ -270,7 +270,7 @@ def _neighbours(q: Array, n: Array, method: str) -> tuple[Array, Array, Array | 
         if method == "higher":
             return upper, upper, None
         if method == "nearest":
-            rank = lax.round(rank, lax.RoundingMethod.TO_NEAREST_EVEN)
+            rank = lax.select(lax.le(lax.sub(rank, lower), half), lower, upper)  # half way, the lower one
             return rank, rank, None
         return lower, upper, half if method == "midpoint" else lax.sub(rank, lower)
     rank = lax.mul(n, q)

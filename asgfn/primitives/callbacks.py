@@ -19,14 +19,14 @@ from asgfn.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_m
 
 
 # ---------------------------------------------------------------------------------------------- pure_callback
-def _callback_type(*types: ArrayType, out_types: tuple, **params: Any) -> tuple:
-    return out_types
+def _callback_type(*types: ArrayType, result_types: tuple, **params: Any) -> tuple:
+    return result_types
 
 
-def _callback_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, out_types: tuple, **params: Any) -> tuple:
-    if all(not dtypes.is_inexact(t.dtype) for t in out_types):
-        outs = bind(pure_callback_p, *primals, out_types=out_types, **params)
-        return outs, tuple(Zero(tangent_type(t)) for t in out_types)
+def _callback_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, result_types: tuple, **params: Any) -> tuple:
+    if all(not dtypes.is_inexact(t.dtype) for t in result_types):
+        outs = bind(pure_callback_p, *primals, result_types=result_types, **params)
+        return outs, tuple(Zero(tangent_type(t)) for t in result_types)
     raise TransformError(
         "pure_callback has no derivative, because Python code cannot be differentiated: wrap the call in a custom_jvp or custom_vjp function, or stop_gradient its arguments"
     )
@@ -41,10 +41,10 @@ def _sequential(call: Callable, args: Sequence[Any], dims: Sequence[int | None],
 
 
 def _callback_batch(
-    args: Sequence[Any], dims: Sequence[int | None], *, callback: Callable, out_types: tuple, vmap_method: str | None, in_tree: Any
+    args: Sequence[Any], dims: Sequence[int | None], *, callback: Callable, result_types: tuple, vmap_method: str | None, in_tree: Any
 ) -> tuple:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
-    batched_types = tuple(t.update(shape=(size, *t.shape)) for t in out_types)
+    batched_types = tuple(t.update(shape=(size, *t.shape)) for t in result_types)
     params = dict(callback=callback, vmap_method=vmap_method, in_tree=in_tree)
     if vmap_method in ("expand_dims", "broadcast_all"):
         full = []
@@ -53,9 +53,9 @@ def _callback_batch(
                 full.append(bdim_at_front(x, d, size))
             else:
                 full.append(expand_dims(x, (0,)))
-        return bind(pure_callback_p, *full, out_types=batched_types, **params), (0,) * len(out_types)
+        return bind(pure_callback_p, *full, result_types=batched_types, **params), (0,) * len(result_types)
     if vmap_method in ("sequential", "sequential_unrolled"):
-        rows = _sequential(lambda xs: bind(pure_callback_p, *xs, out_types=out_types, **params), args, dims, size)
+        rows = _sequential(lambda xs: bind(pure_callback_p, *xs, result_types=result_types, **params), args, dims, size)
         outs = tuple(concatenate([expand_dims(y, (0,)) for y in column], 0) for column in zip(*rows, strict=True))
         return outs, (0,) * len(outs)
     raise TransformError(
@@ -119,10 +119,10 @@ class _FlatCallback:
     def __hash__(self) -> int:
         return hash((self.name, self.tree, self.in_tree))
 
-    def __call__(self, values: Sequence[np.ndarray], out_types: Sequence[ArrayType]) -> list[np.ndarray]:
+    def __call__(self, values: Sequence[np.ndarray], result_types: Sequence[ArrayType]) -> list[np.ndarray]:
         wrapped = [concrete(np.array(v), ArrayType(np.shape(v), v.dtype)) for v in values]
         args, kwargs = tree_unflatten(self.in_tree, wrapped)
-        return checked_results(self.name, self.f, self.f(*args, **kwargs), self.tree, out_types)
+        return checked_results(self.name, self.f, self.f(*args, **kwargs), self.tree, result_types)
 
 
 def pure_callback(
@@ -141,24 +141,26 @@ def pure_callback(
     leaves, in_tree = tree_flatten((args, kwargs))
     types, tree = _result_types("pure_callback", result_shape_dtypes)
     flat = _FlatCallback("pure_callback", callback, tree, types, in_tree)
-    outs = bind(pure_callback_p, *leaves, callback=flat, out_types=types, vmap_method=vmap_method, in_tree=in_tree)
+    outs = bind(pure_callback_p, *leaves, callback=flat, result_types=types, vmap_method=vmap_method, in_tree=in_tree)
     return tree_unflatten(tree, outs)
 
 
 # ---------------------------------------------------------------------------------------------- effects
-def _effect_type(*types: ArrayType, out_types: tuple, **params: Any) -> tuple:
-    return out_types
+def _effect_type(*types: ArrayType, result_types: tuple, **params: Any) -> tuple:
+    return result_types
 
 
-def _effect_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, out_types: tuple, **params: Any) -> tuple:
-    if out_types:
+def _effect_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, result_types: tuple, **params: Any) -> tuple:
+    if result_types:
         raise TransformError("io_callback has no derivative: wrap the call in a custom_jvp or custom_vjp function")
-    return bind(effect_p, *primals, out_types=out_types, **params), ()
+    return bind(effect_p, *primals, result_types=result_types, **params), ()
 
 
-def _effect_batch(args: Sequence[Any], dims: Sequence[int | None], *, out_types: tuple, **params: Any) -> tuple:
+def _effect_batch(args: Sequence[Any], dims: Sequence[int | None], *, result_types: tuple, **params: Any) -> tuple:
+    if params["ordered"]:
+        raise ValueError("vmap of an ordered callback: the calls of a batch have no order; use ordered=False, or a loop (asgfn.lax.map) instead of vmap")
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
-    rows = _sequential(lambda xs: bind(effect_p, *xs, out_types=out_types, **params), args, dims, size)
+    rows = _sequential(lambda xs: bind(effect_p, *xs, result_types=result_types, **params), args, dims, size)
     outs = tuple(concatenate([expand_dims(y, (0,)) for y in column], 0) for column in zip(*rows, strict=True))
     return outs, (0,) * len(outs)
 
@@ -183,14 +185,14 @@ def io_callback(callback: Callable, result_shape_dtypes: Any, *args: Any, shardi
     leaves, in_tree = tree_flatten((args, kwargs))
     types, tree = _result_types("io_callback", result_shape_dtypes)
     flat = _FlatCallback("io_callback", callback, tree, types, in_tree)
-    outs = bind(effect_p, *leaves, callback=flat, out_types=types)
+    outs = bind(effect_p, *leaves, callback=flat, result_types=types)
     return tree_unflatten(tree, outs)
 
 
 class _DebugCallback(_FlatCallback):
     """A callback whose result does not matter."""
 
-    def __call__(self, values: Sequence[np.ndarray], out_types: Sequence[ArrayType]) -> list[np.ndarray]:
+    def __call__(self, values: Sequence[np.ndarray], result_types: Sequence[ArrayType]) -> list[np.ndarray]:
         wrapped = [concrete(np.array(v), ArrayType(np.shape(v), v.dtype)) for v in values]
         args, kwargs = tree_unflatten(self.in_tree, wrapped)
         self.f(*args, **kwargs)
@@ -217,7 +219,7 @@ def debug_callback(callback: Callable, *args: Any, ordered: bool = False, partit
 
     fill.__name__ = getattr(callback, "__name__", "callback")
     flat_tree = tree_flatten((tuple(arrays), {}))[1]
-    bind(effect_p, *arrays, callback=_DebugCallback("debug.callback", fill, None, (), flat_tree), out_types=())
+    bind(effect_p, *arrays, callback=_DebugCallback("debug.callback", fill, None, (), flat_tree), result_types=())
 
 
 def debug_print(fmt: str, *args: Any, ordered: bool = False, partitioned: bool = False, skip_format_check: bool = False, **kwargs: Any) -> None:

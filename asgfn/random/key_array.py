@@ -14,8 +14,8 @@ from asgfn.tree.keys import GetAttrKey
 from asgfn.tree.registry import register_pytree_with_keys
 
 
-class prng_key(np.generic):
-    """The abstract scalar type of random keys: `jnp.issubdtype(x.dtype, prng_key)` tells keys from numbers."""
+class prng_key(np.void):
+    """The scalar type of random keys: `jnp.issubdtype(x.dtype, prng_key)` tells keys from numbers."""
 
 
 class KeyDType:
@@ -24,6 +24,7 @@ class KeyDType:
     name = "key<fry>"
     itemsize = 8
     type = prng_key
+    dtype = np.dtype((prng_key, [("words", np.uint32, (2,))]))  # what NumPy takes it for, as in issubdtype
 
     def __repr__(self) -> str:
         return self.name

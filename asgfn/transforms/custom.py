@@ -320,7 +320,7 @@ def _custom_vjp_linearize(primals: Sequence[Any], tangents: Sequence[Any], *, as
         *(t for t in tangents if not is_zero(t)),
         bwd=bwd,
         nonzero=nonzero,
-        out_types=tuple(tangent_type(t) for t in asg.out_types),
+        result_types=tuple(tangent_type(t) for t in asg.out_types),
         residual_tree=res_tree,
         name=asg.name,
     )
@@ -401,11 +401,11 @@ custom_vjp_call_p = Primitive(
 )
 
 
-def _transpose_type(*types: ArrayType, out_types: tuple, **params: Any) -> tuple:
-    return out_types
+def _transpose_type(*types: ArrayType, result_types: tuple, **params: Any) -> tuple:
+    return result_types
 
 
-def _custom_transpose(cts: Sequence[Any], *operands: Any, bwd: Callable, nonzero: tuple, out_types: tuple, residual_tree: Any, name: str) -> list:
+def _custom_transpose(cts: Sequence[Any], *operands: Any, bwd: Callable, nonzero: tuple, result_types: tuple, residual_tree: Any, name: str) -> list:
     residuals = [x for x in operands if not is_linear(x)]
     n_res = len(operands) - sum(nonzero)
     if len(residuals) != n_res:
@@ -419,7 +419,7 @@ def _custom_transpose_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, na
 
 
 def _custom_transpose_batch(
-    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, bwd: Callable, nonzero: tuple, out_types: tuple, residual_tree: Any, name: str
+    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, bwd: Callable, nonzero: tuple, result_types: tuple, residual_tree: Any, name: str
 ) -> tuple:
     n_res = len(args) - sum(nonzero)
     full = [bdim_at_front(x, d, axis.size) for x, d in zip(args, dims, strict=True)]
@@ -430,7 +430,7 @@ def _custom_transpose_batch(
 
         def flat(*xs: Any) -> list[Any]:
             given = iter(xs[n_res:])
-            found = bwd(tree, xs[:n_res], [Zero(t) if is_zero(ct) else next(given) for ct, t in zip(cts, out_types, strict=True)])
+            found = bwd(tree, xs[:n_res], [Zero(t) if is_zero(ct) else next(given) for ct, t in zip(cts, result_types, strict=True)])
             present[:] = [not is_zero(ct) for ct in found]
             return [ct for ct in found if not is_zero(ct)]
 
@@ -442,9 +442,9 @@ def _custom_transpose_batch(
         it = iter(bdim_at_front(x, d, axis.size) for x, d in zip(found, out_dims, strict=True))
         return [next(it) if p else Zero(ArrayType((), np.dtype("float32"))) for p in present]
 
-    new_types = tuple(t.update(shape=(axis.size, *t.shape)) for t in out_types)
-    wrapped = Rule(name, batched_bwd, "batched", bwd, axis, nonzero, out_types)
-    outs = bind(custom_transpose_p, *full, bwd=wrapped, nonzero=nonzero, out_types=new_types, residual_tree=residual_tree, name=name)
+    new_types = tuple(t.update(shape=(axis.size, *t.shape)) for t in result_types)
+    wrapped = Rule(name, batched_bwd, "batched", bwd, axis, nonzero, result_types)
+    outs = bind(custom_transpose_p, *full, bwd=wrapped, nonzero=nonzero, result_types=new_types, residual_tree=residual_tree, name=name)
     return outs, (0,) * len(outs)
 
 

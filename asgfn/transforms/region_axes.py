@@ -27,6 +27,7 @@ class AxisFactors:
     def __init__(self, reshapes: Iterable[tuple[Shape, Shape]]):
         self._cuts: dict[int, tuple[int, ...]] = {}  # axis length -> proper suffix products, each dividing the next
         self._factors: dict[Shape, tuple[tuple[int, ...], ...]] = {}
+        self._identities: dict[Shape, tuple[int, ...]] = {}
         self._selections: dict[tuple, tuple[int, ...] | None] = {}
         pairs = dict.fromkeys(reshapes)
         for _ in range(_ROUNDS):
@@ -78,6 +79,13 @@ class AxisFactors:
         """The factors of a shape, outermost first."""
         return [f for axis in self.factors(shape) for f in axis]
 
+    def identity(self, shape: Shape) -> tuple[int, ...]:
+        """The selection of something that is read as it is."""
+        found = self._identities.get(shape)
+        if found is None:
+            found = self._identities[shape] = tuple(range(len(self.flat(shape))))
+        return found
+
     def positions(self, shape: Shape) -> list[range]:
         """For each axis the places of its factors in `flat(shape)`."""
         found = []
@@ -111,8 +119,7 @@ class AxisFactors:
             axes = zip(source, params["broadcast_dimensions"], strict=True)
             return tuple(p for n, i in axes if n == target[i] for p in places[i])
         if name in _MOVES_NOTHING or source == target and name not in _MOVES_WITHIN:
-            flat = self.flat(source)
-            return tuple(range(len(flat))) if flat == self.flat(target) else None
+            return self.identity(source) if self.flat(source) == self.flat(target) else None
         return None
 
 

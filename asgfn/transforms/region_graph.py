@@ -137,7 +137,7 @@ def contract(first: Cluster, second: Cluster, between_them: tuple[list[Cluster],
     places = sorted([first.order, second.order, *(c.order for c in before), *(c.order for c in after)])
 
     stays, gone = first, second
-    if len(gone.preds) + len(gone.succs) > len(stays.preds) + len(stays.succs):
+    if _weight(gone) > _weight(stays):
         stays, gone = gone, stays
     for mine, theirs in ((_preds, _succs), (_succs, _preds)):
         mine(stays).pop(gone, None)
@@ -160,3 +160,8 @@ def _preds(c: Cluster) -> dict[Cluster, list[Edge]]:
 
 def _succs(c: Cluster) -> dict[Cluster, list[Edge]]:
     return c.succs
+
+
+def _weight(c: Cluster) -> int:
+    """What it costs to be the one that goes."""
+    return len(c.members) + len(c.preds) + len(c.succs)

@@ -148,7 +148,7 @@ class Partitioner:
                     fixed_only.append(False)
 
     def _identity(self, value: int) -> tuple[int, ...]:
-        return tuple(range(len(self.axes.flat(self.types[value].shape))))
+        return self.axes.identity(self.types[value].shape)
 
     def _through(self, node: Node, shape: tuple[int, ...]) -> tuple[Source, ...]:
         """The sources of a repeated node's result."""
@@ -203,7 +203,7 @@ class Partitioner:
                 reads = [((Source(i, None),), ()) for i in node.inputs if not self.is_literal_value(i)]
 
         shape = in_types[0].shape if kind == REDUCTION else out_shape
-        frame = self.loops.new(len(self.axes.flat(shape)))
+        frame = self.loops.new(len(self.axes.identity(shape)))
         result: range | list[int] = frame
         if kind == REDUCTION:
             places = self.axes.positions(shape)
@@ -219,7 +219,7 @@ class Partitioner:
         for sources, read_shape in reads:
             for value, selection in sources:
                 if kind == CONTRACTION:
-                    loops = self.loops.new(len(self.axes.flat(read_shape)))
+                    loops = self.loops.new(len(self.axes.identity(read_shape)))
                     cluster.frames.add(frozenset(loops))
                 elif read_shape == shape:
                     loops = frame
@@ -294,16 +294,18 @@ class Partitioner:
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""
         edges = first.succs[second]
-        joined = self._joined(first, second, edges) if edges else None
-        if joined is None or len(first.members) + len(second.members) > self.limits.max_nodes:
+        if not edges or len(first.members) + len(second.members) > self.limits.max_nodes:
             return False
-        inputs = first.inputs | (second.inputs - {e.value for e in edges})
+        joined = self._joined(first, second, edges)
+        if joined is None:
+            return False
         passed = {e.value for e in edges}
+        inputs = first.inputs | (second.inputs - passed)
         mine = (first, second)
         inner = {
             i
             for i in passed
-            if not self.is_output[i] and all(self.clusters[r] in mine for r in self.readers[i])
+            if not self.is_output[i] and all(self.clusters[r] in mine for r in reversed(self.readers[i]))
         }
         outputs = (first.outputs | second.outputs) - inner
         if len(inputs) + len(outputs) > self.limits.max_operands:
