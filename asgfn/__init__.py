@@ -23,12 +23,15 @@ from asgfn import tree_util as tree_util
 from asgfn.backend import available_backends as available_backends
 from asgfn.backend import get_backend as get_backend
 from asgfn.backend import register_backend as register_backend
+from asgfn.config import check_tracer_leaks as check_tracer_leaks
+from asgfn.config import checking_leaks as checking_leaks
 from asgfn.config import config as config
 from asgfn.config import debug_infs as debug_infs
 from asgfn.config import debug_nans as debug_nans
 from asgfn.config import default_matmul_precision as default_matmul_precision
 from asgfn.config import disable_jit as disable_jit
 from asgfn.config import enable_x64 as enable_x64
+from asgfn.config import numpy_dtype_promotion as numpy_dtype_promotion
 from asgfn.config import numpy_rank_promotion as numpy_rank_promotion
 from asgfn.graph import ArrayType as ArrayType
 from asgfn.graph import Asg as Asg
@@ -41,11 +44,13 @@ from asgfn.placement import device_count as device_count
 from asgfn.placement import device_get as device_get
 from asgfn.placement import device_put as device_put
 from asgfn.placement import devices as devices
+from asgfn.placement import effects_barrier as effects_barrier
 from asgfn.placement import ensure_compile_time_eval as ensure_compile_time_eval
 from asgfn.placement import local_devices as local_devices
 from asgfn.placement import make_array_from_callback as make_array_from_callback
 from asgfn.primitives.callbacks import pure_callback as pure_callback
 from asgfn.tracing import Array as Array
+from asgfn.tracing import type_of as typeof
 from asgfn.tracing import tracebacks as _tracebacks
 from asgfn.transforms.checkpoint import checkpoint as checkpoint
 from asgfn.transforms.checkpoint import checkpoint_policies as checkpoint_policies
@@ -54,6 +59,7 @@ from asgfn.transforms.custom import closure_convert as closure_convert
 from asgfn.transforms.custom import custom_gradient as custom_gradient
 from asgfn.transforms.custom import custom_jvp as custom_jvp
 from asgfn.transforms.custom import custom_vjp as custom_vjp
+from asgfn.transforms.differentiate import fwd_and_bwd as fwd_and_bwd
 from asgfn.transforms.differentiate import grad as grad
 from asgfn.transforms.differentiate import hessian as hessian
 from asgfn.transforms.differentiate import jacfwd as jacfwd
@@ -65,6 +71,7 @@ from asgfn.transforms.differentiate import linearize as linearize
 from asgfn.transforms.differentiate import value_and_grad as value_and_grad
 from asgfn.transforms.differentiate import vjp as vjp
 from asgfn.transforms.function import trace as trace
+from asgfn.transforms.fuse import fuse as fuse
 from asgfn.transforms.naming import named_call as named_call
 from asgfn.transforms.naming import named_scope as named_scope
 from asgfn.transforms.shapes import ShapeDtypeStruct as ShapeDtypeStruct

@@ -16,6 +16,10 @@ _DEFAULTS: dict[str, Any] = {
     "default_backend": None,  # name of the backend that jit uses; None lets asgfn choose
     "default_matmul_precision": None,
     "numpy_rank_promotion": "allow",  # or "warn", "raise"
+    "numpy_dtype_promotion": "standard",  # or "strict": dtypes must agree
+    "check_tracer_leaks": False,  # raise when a tracer outlives the function whose trace made it
+    "explain_cache_misses": False,  # log why a jitted function is traced again
+    "log_compiles": False,  # log what is traced and compiled, and how long that took
     "traceback_filtering": True,  # hide asgfn's own frames
 }
 
@@ -51,12 +55,16 @@ class Config(threading.local):
     default_backend: str | None
     default_matmul_precision: str | None
     numpy_rank_promotion: str
+    numpy_dtype_promotion: str
+    check_tracer_leaks: bool
+    explain_cache_misses: bool
+    log_compiles: bool
     traceback_filtering: bool
     trace_key: tuple
 
     def _refresh(self) -> None:
         # everything that changes what a trace contains or how it is compiled; part of jit's cache key
-        key = (self.enable_x64, self.debug_nans, self.debug_infs, self.default_backend, self.default_matmul_precision)
+        key = (self.enable_x64, self.debug_nans, self.debug_infs, self.default_backend, self.default_matmul_precision, self.numpy_dtype_promotion)
         super().__setattr__("trace_key", key)
 
     @staticmethod
@@ -136,3 +144,18 @@ def numpy_rank_promotion(mode: str) -> Any:
     if mode not in ("allow", "warn", "raise"):
         raise ValueError(f"numpy_rank_promotion takes 'allow', 'warn' or 'raise', got {mode!r}")
     return config.override(numpy_rank_promotion=mode)
+
+
+def numpy_dtype_promotion(mode: str) -> Any:
+    """`with asgfn.numpy_dtype_promotion("strict"):` forbids implicit promotion between dtypes (weak Python scalars excepted)."""
+    if mode not in ("standard", "strict"):
+        raise ValueError(f"numpy_dtype_promotion takes 'standard' or 'strict', got {mode!r}")
+    return config.override(numpy_dtype_promotion=mode)
+
+
+def checking_leaks(enabled: bool = True) -> Any:
+    """`with asgfn.checking_leaks():` raises where a traced function returns while its tracers are still referenced."""
+    return config.override(check_tracer_leaks=bool(enabled))
+
+
+check_tracer_leaks = checking_leaks

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from asgfn.config import config
-from asgfn.errors import DTypeError
+from asgfn.errors import DTypeError, TypePromotionError
 from asgfn.graph.types import ArrayType
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
@@ -70,10 +70,10 @@ def _as_dtype(dtype: Any) -> np.dtype:
 
 def as_dtype(dtype: Any) -> np.dtype:
     """np.dtype of anything that names one: a string, a NumPy or Python type, an asgfn scalar type, an array."""
-    if type(dtype) is np.dtype:
+    if isinstance(dtype, np.dtype):
         return dtype
     found = getattr(dtype, "dtype", None)
-    if type(found) is np.dtype:
+    if isinstance(found, np.dtype):
         return found
     return _as_dtype(dtype)
 
@@ -179,9 +179,12 @@ def _join(names: frozenset[str]) -> str:
 
 
 @lru_cache(maxsize=None)
-def _promote(dtypes: tuple[np.dtype, ...], weak: tuple[bool, ...], x64: bool) -> tuple[np.dtype, bool]:
+def _promote(dtypes: tuple[np.dtype, ...], weak: tuple[bool, ...], x64: bool, strict: bool = False) -> tuple[np.dtype, bool]:
     if len(set(dtypes)) == 1 and (len(dtypes) == 1 or not all(weak)):
         return dtypes[0], weak[0] if len(dtypes) == 1 else False
+    if strict and len({d for d, w in zip(dtypes, weak, strict=True) if not w}) > 1:
+        listed = ", ".join(dict.fromkeys(d.name for d in dtypes))
+        raise TypePromotionError(f"numpy_dtype_promotion is 'strict', so dtypes {listed} are not promoted implicitly; convert them with x.astype(...)")
     if all(weak):
         joined, is_weak = _join(frozenset(d.name for d in dtypes)), True
     else:
@@ -227,7 +230,7 @@ def _type_of(x: Any) -> tuple[np.dtype, bool]:
 
 def promote_avals(types: tuple[ArrayType, ...]) -> tuple[np.dtype, bool]:
     """The joint dtype of several types and whether it is weak: the hot path of `asgfn.numpy`."""
-    return _promote(tuple(t.dtype for t in types), tuple(t.weak_type for t in types), config.enable_x64)
+    return _promote(tuple(t.dtype for t in types), tuple(t.weak_type for t in types), config.enable_x64, config.numpy_dtype_promotion == "strict")
 
 
 def result_type(*args: Any, return_weak: bool = False) -> Any:
@@ -239,7 +242,7 @@ def result_type(*args: Any, return_weak: bool = False) -> Any:
     if not args:
         raise ValueError("result_type needs at least one array or dtype")
     dtypes, weak = zip(*map(_type_of, args), strict=True)
-    dtype, is_weak = _promote(dtypes, weak, config.enable_x64)
+    dtype, is_weak = _promote(dtypes, weak, config.enable_x64, config.numpy_dtype_promotion == "strict")
     dtype = canonicalize(dtype)
     return (dtype, is_weak) if return_weak else dtype
 
@@ -247,3 +250,6 @@ def result_type(*args: Any, return_weak: bool = False) -> Any:
 def promote_types(a: Any, b: Any) -> np.dtype:
     """The join of two dtypes; Python's int, float and complex count as weak."""
     return result_type(a, b)
+
+
+canonicalize_dtype = canonicalize

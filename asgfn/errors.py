@@ -41,6 +41,10 @@ class DTypeError(AsgError, TypeError, ValueError):
     """Dtypes do not fit the operation."""
 
 
+class TypePromotionError(DTypeError):
+    """Strict promotion is on and operands have different dtypes."""
+
+
 class AxisError(AsgError, ValueError, IndexError):
     """An axis is out of range or named twice."""
 

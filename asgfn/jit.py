@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any
@@ -33,6 +36,24 @@ class _Entry:
         self.executable: Any = None
 
 
+log = logging.getLogger("asgfn")
+
+
+def _listed(part: Any) -> str:
+    return "(" + ", ".join(map(str, part)) + ")" if isinstance(part, tuple) else str(part)
+
+
+# traces and programs belong to the function, not to the wrapper: jit(f) twice compiles once
+_caches: weakref.WeakKeyDictionary[Any, dict[Any, dict[Any, _Entry]]] = weakref.WeakKeyDictionary()
+
+
+def _cache_of(fun: Any, options: tuple) -> dict[Any, _Entry]:
+    try:
+        return _caches.setdefault(fun, {}).setdefault(options, {})
+    except TypeError:  # not hashable, or no weak references to it
+        return {}
+
+
 class Jitted:
     """A jitted function. Calling it traces and compiles for new shapes, dtypes, structures and static values; then it runs."""
 
@@ -58,7 +79,7 @@ class Jitted:
         self._is_static, self._donates = bool(self._static), bool(self._donate)
         self._backend = backend
         self._inline = inline
-        self._cache: dict[Any, _Entry] = {}
+        self._cache = _cache_of(fun, (self._static.nums, self._static.names, self._donate.nums, self._donate.names, backend))
         update_wrapper(self, self._fun, updated=())
         del keep_unused, device
 
@@ -87,6 +108,8 @@ class Jitted:
         key = (tuple([x.aval for x in leaves]), tree, static_key, config.trace_key, state.axes)
         entry = self._cache.get(key)
         if entry is None:
+            if config.explain_cache_misses:
+                self._explain_miss(key)
             entry, captured = self._trace(fun, args, kwargs, [x.aval for x in leaves])
             if captured:  # the graph reads values of enclosing traces, so it is good for this call only
                 return self._call_traced(entry, [*leaves, *captured])
@@ -131,7 +154,24 @@ class Jitted:
         return tree_unflatten(entry.out_tree, outs)
 
     def _compile(self, entry: _Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        return get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
+        started = time.perf_counter()
+        executable = get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
+        if config.log_compiles:
+            types = ", ".join(map(str, entry.asg.inputs))
+            log.warning("compiled %s(%s): %d nodes in %.1f ms", self._name, types, len(entry.asg.nodes), 1e3 * (time.perf_counter() - started))
+        return executable
+
+    def _explain_miss(self, key: tuple) -> None:
+        """Logs what differs from the most similar call so far."""
+        parts = ("shapes and dtypes", "structure of the arguments", "static arguments", "settings", "mapped axes")
+        if not self._cache:
+            log.warning("%s: traced for the first time", self._name)
+            return
+        nearest = max(self._cache, key=lambda known: sum(a == b for a, b in zip(known, key, strict=True)))
+        changed = [
+            f"{what}: {_listed(before)} -> {_listed(now)}" for what, before, now in zip(parts, nearest, key, strict=True) if before != now
+        ]
+        log.warning("%s: traced again because of new %s", self._name, "; ".join(changed))
 
     # ------------------------------------------------------------------ donation
     def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:

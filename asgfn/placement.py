@@ -52,6 +52,10 @@ def block_until_ready(x: Any) -> Any:
     return tree_map(one, x)
 
 
+def effects_barrier() -> None:
+    """Returns when all effects of earlier calls have happened: at once, since calls do not return before."""
+
+
 @contextmanager
 def ensure_compile_time_eval() -> Iterator[None]:
     """Operations in the block on values that are known are evaluated now, even while `jit` traces."""

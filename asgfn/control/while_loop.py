@@ -40,7 +40,7 @@ from asgfn.transforms.batching import MappedAxis, batch_fixpoint, batch_graph
 from asgfn.transforms.forward import jvp_graph
 from asgfn.transforms.function import function_name
 from asgfn.transforms.interpret import run
-from asgfn.tree_util import tree_leaves, tree_structure, tree_unflatten
+from asgfn.tree_util import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 
 def _type(*types: ArrayType, cond: Asg, body: Asg, num_cond_consts: int, num_body_consts: int, max_steps: int | None) -> tuple:
@@ -203,7 +203,7 @@ def while_loop(cond_fun: Callable, body_fun: Callable, init_val: Any, *, max_ste
         val, steps = tree_map(as_array, init_val), 0
         while bool(np.asarray(cond_fun(val))) and (max_steps is None or steps < max_steps):
             val, steps = body_fun(val), steps + 1
-        return val
+        return tree_map(as_array, val)
     if max_steps is not None:
         return _counted(cond_fun, body_fun, init_val, max_steps)
     return _while("while_loop", cond_fun, body_fun, init_val, None)

@@ -20,7 +20,7 @@ from asgfn.numpy.index_plan import IndexPlan, as_tuple, is_boolean_array, plan_i
 from asgfn.numpy.index_read import getitem
 from asgfn.primitives.gather import GatherScatterMode
 from asgfn.primitives.scatter import ScatterDimensionNumbers
-from asgfn.tracing import Array
+from asgfn.tracing import Array, Tracer, as_array
 
 
 def _power(x: Any, y: Any) -> Array:
@@ -81,12 +81,12 @@ def _update(
         x, values, work_dtype = _common_dtype(name, x, operation, values)
         combine = partial(_combine, operation, values, work_dtype)
 
-    entries = as_tuple(index)
-    if len(entries) == 1 and is_boolean_array(entries[0]) and (operation == "apply" or values.ndim == 0):
-        mask = to_array(name, entries[0])
-        if mask.shape == x.shape[: mask.ndim]:
-            mask = lax.broadcast_in_dim(mask, x.shape, range(mask.ndim))
-            return lax.select(mask, _filled(combine(x), x.shape), x)
+    mask = _whole_mask(index, x)
+    if mask is not None and (isinstance(mask, Tracer) if operation == "apply" else values.ndim == 0):
+        mask = lax.broadcast_in_dim(mask, x.shape, range(mask.ndim))
+        if operation in ("divide", "power"):  # 1 elsewhere: what is not selected must not make NaN in the gradient
+            combine = partial(_combine, operation, lax.select(mask, values, _constant(1, values)), work_dtype)
+        return lax.select(mask, _filled(combine(x), x.shape), x)
 
     plan = plan_index(index, x.shape, mode, wrap_negative_indices)
     if operation != "apply":
@@ -111,6 +111,14 @@ def _update(
         else:
             new = _update_at_arrays(view, operation, values, work_dtype, plan, options)
     return plan.put_view(x, _filled(new, view.shape))
+
+
+def _whole_mask(index: Any, x: Array) -> Array | None:
+    """The index as a mask of the leading axes of x, if it is one and nothing else."""
+    entries = as_tuple(index)
+    if len(entries) == 1 and is_boolean_array(entries[0]) and entries[0].shape == x.shape[: entries[0].ndim]:
+        return as_array(entries[0])
+    return None
 
 
 # ------------------------------------------------------------------------------------------------- dtypes and shapes
@@ -150,6 +158,10 @@ def _fit_values(name: str, values: Array, plan: IndexPlan) -> Array:
             f"{name}: values of shape {values.shape} do not broadcast to the shape {plan.shape} that the index selects"
         )
     return lax.squeeze(broadcast_operand(values, plan.shape), plan.new_axes)
+
+
+def _constant(value: int, like: Any) -> np.ndarray:
+    return np.asarray(value, like.dtype)
 
 
 def _filled(x: Any, shape: tuple[int, ...]) -> Array:

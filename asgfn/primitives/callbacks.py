@@ -158,6 +158,8 @@ def _effect_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, result_types
 
 def _effect_batch(args: Sequence[Any], dims: Sequence[int | None], *, result_types: tuple, **params: Any) -> tuple:
     if params["ordered"]:
+        raise TransformError("io_callback(ordered=True) cannot be mapped: a batch has no order; use ordered=False, or lax.map")
+    if params["ordered"]:
         raise ValueError("vmap of an ordered callback: the calls of a batch have no order; use ordered=False, or a loop (asgfn.lax.map) instead of vmap")
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     rows = _sequential(lambda xs: bind(effect_p, *xs, result_types=result_types, **params), args, dims, size)
@@ -185,7 +187,7 @@ def io_callback(callback: Callable, result_shape_dtypes: Any, *args: Any, shardi
     leaves, in_tree = tree_flatten((args, kwargs))
     types, tree = _result_types("io_callback", result_shape_dtypes)
     flat = _FlatCallback("io_callback", callback, tree, types, in_tree)
-    outs = bind(effect_p, *leaves, callback=flat, result_types=types)
+    outs = bind(effect_p, *leaves, callback=flat, result_types=types, ordered=bool(ordered))
     return tree_unflatten(tree, outs)
 
 
@@ -219,7 +221,7 @@ def debug_callback(callback: Callable, *args: Any, ordered: bool = False, partit
 
     fill.__name__ = getattr(callback, "__name__", "callback")
     flat_tree = tree_flatten((tuple(arrays), {}))[1]
-    bind(effect_p, *arrays, callback=_DebugCallback("debug.callback", fill, None, (), flat_tree), result_types=())
+    bind(effect_p, *arrays, callback=_DebugCallback("debug.callback", fill, None, (), flat_tree), result_types=(), ordered=bool(ordered))
 
 
 def debug_print(fmt: str, *args: Any, ordered: bool = False, partitioned: bool = False, skip_format_check: bool = False, **kwargs: Any) -> None:

@@ -154,7 +154,7 @@ def _balanced(y: Any, a: Any, b: Any) -> Array:
 
 def _abs_tangent(g: Any, y: Any, x: Any) -> Array:
     if not dtypes.is_complex(x.dtype):
-        return mul(g, sign(x))
+        return select(ge(x, _scalar(0, x)), g, neg(g))  # JAX's choice of the slope at 0: 1
     safe = select_n(eq(y, _scalar(0, y)), y, _scalar(1, y))
     return div(add(mul(real(g), real(x)), mul(imag(g), imag(x))), safe)
 
@@ -205,7 +205,7 @@ def sign(x: Any) -> Array:
 
 
 def abs(x: Any) -> Array:
-    """Magnitude; real for complex x. The derivative at 0 is 0."""
+    """Magnitude; real for complex x. The derivative at 0 is 1 (0 for complex x), as in JAX."""
     return bind(abs_p, x)
 
 

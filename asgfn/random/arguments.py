@@ -17,6 +17,7 @@ def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape as a tuple of ints; an int `n` means `(n,)`."""
     if isinstance(shape, Array):
         shape = np.asarray(shape)
+    lengths: tuple[int, ...]
     try:
         lengths = (operator.index(shape),)
     except TypeError:

@@ -17,7 +17,12 @@ from asgfn.primitives.threefry import threefry2x32
 from asgfn.random.compiled import compiled
 from asgfn.tracing import Array
 
-UNSIGNED = {8: np.dtype("uint8"), 16: np.dtype("uint16"), 32: np.dtype("uint32"), 64: np.dtype("uint64")}
+UNSIGNED: dict[int, np.dtype[Any]] = {
+    8: np.dtype("uint8"),
+    16: np.dtype("uint16"),
+    32: np.dtype("uint32"),
+    64: np.dtype("uint64"),
+}
 _WORD = 1 << 32
 
 

@@ -14,7 +14,7 @@ from asgfn.tree.keys import GetAttrKey
 from asgfn.tree.registry import register_pytree_with_keys
 
 
-class prng_key(np.void):
+class prng_key(np.void):  # type: ignore[misc]
     """The scalar type of random keys: `jnp.issubdtype(x.dtype, prng_key)` tells keys from numbers."""
 
 
@@ -45,6 +45,8 @@ class PRNGKeyArray:
 
     __slots__ = ("_base_array",)
     __hash__ = None  # type: ignore[assignment]
+
+    _base_array: Any
 
     def __init__(self, key_data: Any) -> None:
         # Not checked: transforms rebuild nodes around things that are no arrays. `wrap_key_data` checks.

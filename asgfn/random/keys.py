@@ -56,8 +56,8 @@ def _seed_words(name: str, seed: Any) -> Array:
     if isinstance(seed, int):
         if not -(2**63) <= seed < 2**63:
             raise OverflowError(f"random.{name}: the seed {seed} does not fit into 64 bits")
-        high = seed >> 32 if config.enable_x64 else 0
-        return jnp.asarray(np.array([high & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32))
+        upper = seed >> 32 if config.enable_x64 else 0
+        return jnp.asarray(np.array([upper & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32))
     word = as_array(seed, f"random.{name}")
     if word.shape:
         raise ShapeError(

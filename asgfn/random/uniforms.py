@@ -139,14 +139,14 @@ def _randint(words: Array, shape: tuple[int, ...], dtype: np.dtype, minval: Any,
         low, span = _interval(_integers(minval), _integers(maxval), dtype, limits)
         return _from_interval(words, low, span, None, shape)
     width = dtype.itemsize * 8
-    low, span, weight = _static_interval(int(minval), int(maxval), width, limits)
+    least, count, weight = _static_interval(int(minval), int(maxval), width, limits)
     number = UNSIGNED[width].type
-    start = jnp.asarray(np.array(low, dtype))
-    if span == 1 << width:
+    start = jnp.asarray(np.array(least, dtype))
+    if count == 1 << width:
         return start + random_bits(subkeys(words)[1], width, shape).astype(dtype)
     if not weight:
-        return _from_power_of_two(words, start, jnp.asarray(number(span)), shape)
-    return _from_interval(words, start, jnp.asarray(number(span)), jnp.asarray(number(weight)), shape)
+        return _from_power_of_two(words, start, jnp.asarray(number(count)), shape)
+    return _from_interval(words, start, jnp.asarray(number(count)), jnp.asarray(number(weight)), shape)
 
 
 @compiled("randint", "shape")

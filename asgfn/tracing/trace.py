@@ -10,6 +10,7 @@ graph that it depends on is evaluated with the values of the enclosing level, wh
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Callable, Sequence
@@ -303,9 +304,25 @@ def trace_flat(
         labels = input_names or [""] * len(in_types)
         tracers = [trace.new_input(t, label) for t, label in zip(in_types, labels, strict=True)]
         outs = fun(*tracers)
-        return trace.finish([as_array(o) for o in outs])
+        result = trace.finish([as_array(o) for o in outs])
     finally:
         close_trace(trace, saved)
+    if config.check_tracer_leaks:
+        del tracers, outs
+        _check_leaks(trace)
+    return result
+
+
+def _check_leaks(trace: Trace) -> None:
+    """Raises if somebody still holds a tracer of a trace that is over."""
+    gc.collect()
+    alive = [x for x in gc.get_referrers(trace) if type(x) is Tracer]
+    if alive:
+        raise UnexpectedTracerError(
+            f"{len(alive)} traced value(s) outlived the function that was being traced ({trace.name or trace.why}):\n"
+            + "\n".join(f"  {describe(x)}" for x in alive[:8])
+            + "\n  Return values from the function instead of storing them in a global, an attribute or a closure"
+        )
 
 
 # ---------------------------------------------------------------------------------------------- conversions

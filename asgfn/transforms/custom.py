@@ -256,6 +256,11 @@ class custom_jvp:  # noqa: N801 (used as a decorator, named like JAX's)
             return self
         return partial(self, instance)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "fun":  # not there yet: nothing to forward to
+            raise AttributeError(name)
+        return getattr(self.fun, name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = function_name(self.fun)
         if self.jvp is None:
@@ -493,6 +498,11 @@ class custom_vjp:  # noqa: N801
             return self
         return partial(self, instance)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "fun":  # not there yet: nothing to forward to
+            raise AttributeError(name)
+        return getattr(self.fun, name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = function_name(self.fun)
         if self.fwd is None or self.bwd is None:
@@ -701,6 +711,11 @@ class custom_vmap:  # noqa: N801
         """Sets the rule; usable as a decorator."""
         self.vmap_rule = vmap_rule
         return vmap_rule
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "fun":  # not there yet: nothing to forward to
+            raise AttributeError(name)
+        return getattr(self.fun, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = function_name(self.fun)

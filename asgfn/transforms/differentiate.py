@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from asgfn.transforms.function import (
     leaf_names,
     trace_to_graph,
 )
-from asgfn.transforms.interpret import run
+from asgfn.transforms.interpret import constant_arrays, run
 from asgfn.transforms.linear import linearize_run, transpose_run
-from asgfn.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_structure, tree_unflatten
+from asgfn.tree_util import keystr, register_pytree_node, tree_flatten, tree_flatten_with_path, tree_map, tree_structure, tree_unflatten
 
 
 class _Traced:
@@ -193,40 +193,64 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 
 
 # ---------------------------------------------------------------------------------------------- reverse
-def _vjp(name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None) -> tuple:
-    """Traced function, its flat outputs, and ``pull(cts) -> one cotangent an input leaf (Zero where there is none)``."""
+class Pullback(NamedTuple):
+    """The static part of a reverse derivative: everything but the residuals."""
+
+    linear: Asg  # from tangents and residuals to tangents
+    differentiable: tuple[bool, ...]  # which input leaves have tangents
+    present: tuple[bool, ...]  # which outputs have tangents
+    in_types: tuple[ArrayType, ...]
+
+    def __call__(self, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        """One cotangent an input leaf (`Zero` where there is none)."""
+        n = sum(self.differentiable)
+        operands = [*(Linear(a) for a in self.linear.inputs[:n]), *residuals]
+        padded = [*cts, *([None] * (len(self.present) - len(cts)))]
+        found = iter(transpose_run(self.linear, operands, [ct for ct, p in zip(padded, self.present, strict=True) if p])[:n])
+        return [next(found) if d else Zero(tangent_type(t)) for d, t in zip(self.differentiable, self.in_types, strict=True)]
+
+
+def _vjp(name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None) -> tuple[_Traced, list[Any], Pullback, list[Any]]:
+    """Traced function, its flat outputs, the static part of its derivative, and the residuals."""
     t = _Traced(name, f, args, has_aux, positions)
-    nonzero = [dtypes.is_inexact(x.dtype) for x in t.leaves] + [False] * len(t.captured)
+    differentiable = tuple(dtypes.is_inexact(x.dtype) for x in t.leaves)
+    nonzero = [*differentiable, *([False] * len(t.captured))]
     outs, linear, residuals, present = linearize_run(t.asg, [*t.leaves, *t.captured], nonzero)
-    n_tangents = sum(nonzero)
-
-    def pull(cts: Sequence[Any]) -> list[Any]:
-        operands = [*(Linear(a) for a in linear.inputs[:n_tangents]), *residuals]
-        padded = [*cts, *([None] * (len(present) - len(cts)))]
-        found = iter(transpose_run(linear, operands, [ct for ct, p in zip(padded, present, strict=True) if p])[:n_tangents])
-        return [next(found) if nz else Zero(tangent_type(x.aval)) for x, nz in zip(t.leaves, nonzero, strict=False)]
-
-    return t, outs, pull
+    # known residuals are constants of the linear graph; as inputs they leave it static, and value ids stay as they are
+    residuals = [*residuals, *constant_arrays(linear)]
+    linear = linear.replace(inputs=(*linear.inputs, *linear.constant_types), constants=(), constant_types=())
+    return t, outs, Pullback(linear, differentiable, present, tuple(x.aval for x in t.leaves)), residuals
 
 
 class VjpFunction:
-    """The pullback that `vjp` returns: from cotangents of the output to a tuple of cotangents of the arguments."""
+    """The pullback that `vjp` returns: from cotangents of the output to a tuple of cotangents of the arguments.
 
-    def __init__(self, traced: _Traced, out_types: Sequence[ArrayType], pull: Callable):
-        self._traced = traced
-        self._out_types = out_types
+    It is a pytree whose leaves are the residuals, so it can be returned from jitted functions, carried and stored.
+    """
+
+    def __init__(self, pull: Pullback, residuals: Sequence[Any], in_tree: Any, out_tree: Any, out_types: tuple[ArrayType, ...]):
         self._pull = pull
+        self.residuals = list(residuals)
+        self._in_tree = in_tree
+        self._out_tree = out_tree
+        self._out_types = out_types
 
     def __call__(self, out_ct: Any) -> tuple:
-        t = self._traced
         leaves, tree = tree_flatten(out_ct)
-        if tree != t.out_tree:
-            raise StructureError(f"vjp: the cotangent must have the structure of the output: got {tree} for {t.out_tree}")
-        cts = _check_like("vjp: the cotangent", self._out_types, leaves, _paths("output", t.out_tree))
-        return tree_unflatten(t.in_tree, [instantiate_zeros(ct) for ct in self._pull(cts)])
+        if tree != self._out_tree:
+            raise StructureError(f"vjp: the cotangent must have the structure of the output: got {tree} for {self._out_tree}")
+        cts = _check_like("vjp: the cotangent", self._out_types, leaves, _paths("output", self._out_tree))
+        return tree_unflatten(self._in_tree, [instantiate_zeros(ct) for ct in self._pull(self.residuals, cts)])
 
     def __repr__(self) -> str:
-        return f"<vjp function of {self._traced.asg.name}>"
+        return f"<vjp function of {self._pull.linear.name}, {len(self.residuals)} residuals>"
+
+
+register_pytree_node(
+    VjpFunction,
+    lambda v: (tuple(v.residuals), (v._pull, v._in_tree, v._out_tree, v._out_types)),
+    lambda static, residuals: VjpFunction(static[0], residuals, *static[1:]),
+)
 
 
 def vjp(fun: Callable, *primals: Any, has_aux: bool = False, reduce_axes: Sequence = ()) -> tuple:
@@ -236,10 +260,39 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, reduce_axes: Sequen
         (output, vjp_fun), and aux if `has_aux`: ``vjp_fun(ct)`` takes a cotangent with the structure of the output and
         gives a tuple with a cotangent for each of `primals`.
     """
-    t, outs, pull = _vjp("vjp", fun, primals, has_aux)
+    t, outs, pull, residuals = _vjp("vjp", fun, primals, has_aux)
     out, aux = t.outputs(outs)
-    vjp_fun = VjpFunction(t, t.asg.out_types[: t.n_out], pull)
+    vjp_fun = VjpFunction(pull, residuals, t.in_tree, t.out_tree, t.asg.out_types[: t.n_out])
     return (out, vjp_fun, aux) if has_aux else (out, vjp_fun)
+
+
+def fwd_and_bwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, jitted: bool = True) -> tuple[Callable, Callable]:
+    """A function's forward pass and its backward pass as two functions.
+
+    Returns:
+        (fwd, bwd): ``fwd(*args) -> (output, residuals)`` (with `has_aux` also aux), ``bwd(residuals, ct) -> cotangents`` of the arguments
+        `argnums`.
+    """
+    from asgfn.jit import jit
+
+    nums = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
+
+    def fwd(*args: Any) -> tuple:
+        resolved = _check_argnums("fwd_and_bwd", fun, nums, len(args))
+
+        def partial(*parts: Any) -> Any:
+            full = list(args)
+            for n, part in zip(resolved, parts, strict=True):
+                full[n] = part
+            return fun(*full)
+
+        return vjp(partial, *(args[n] for n in resolved), has_aux=has_aux)
+
+    def bwd(residuals: VjpFunction, ct: Any) -> Any:
+        found = residuals(ct)
+        return found[0] if isinstance(argnums, (int, np.integer)) else found
+
+    return (jit(fwd), jit(bwd)) if jitted else (fwd, bwd)
 
 
 def _check_argnums(name: str, f: Any, argnums: Any, n_args: int) -> tuple[int, ...]:
@@ -318,11 +371,11 @@ def _value_and_grad(name: str, fun: Any, argnums: Any, has_aux: bool, holomorphi
 
         partial.__name__ = function_name(f)
         partial.argument_names = tuple(argument_name(f, n) for n in nums)  # type: ignore[attr-defined]
-        t, outs, pull = _vjp(name, partial, chosen, has_aux)
+        t, outs, pull, residuals = _vjp(name, partial, chosen, has_aux)
         out, aux = t.outputs(outs)
         _check_scalar(name, f, out, t, holomorphic)
         one = as_array(np.ones((), t.asg.out_types[0].dtype))
-        cts = [instantiate_zeros(ct) if ct.dtype != dtypes.float0 else _float0_zeros(ct.aval) for ct in pull([one])]
+        cts = [instantiate_zeros(ct) if ct.dtype != dtypes.float0 else _float0_zeros(ct.aval) for ct in pull(residuals, [one])]
         parts = tree_unflatten(t.in_tree, cts)
         gradient = parts[0] if isinstance(argnums, (int, np.integer)) else tuple(parts)
         return ((out, aux), gradient) if has_aux else (out, gradient)
@@ -526,7 +579,7 @@ def jacrev(
             return f(*full, **kwargs)
 
         partial.__name__ = function_name(f)
-        t, outs, pull = _vjp("jacrev", partial, chosen, has_aux)
+        t, outs, pull, residuals = _vjp("jacrev", partial, chosen, has_aux)
         out, aux = t.outputs(outs)
         _check_jacobian_output("jacrev", f, out, holomorphic)
         types = list(t.asg.out_types[: t.n_out])
@@ -534,7 +587,7 @@ def jacrev(
         inexact = [dtypes.is_inexact(a.dtype) for a in in_types]
 
         def pull_row(*cts: Any) -> list[Any]:
-            found = pull(cts)
+            found = pull(residuals, cts)
             return [instantiate_zeros(ct) for ct, ok in zip(found, inexact, strict=True) if ok]
 
         rows = iter(vmap(pull_row)(*_basis(types)))

@@ -22,6 +22,7 @@ from asgfn.transforms.differentiate import as_function
 from asgfn.transforms.function import check_leaves, leaf_names, trace_to_graph
 from asgfn.transforms.interpret import run
 from asgfn.transforms.region_roles import ALIASES
+from asgfn.transforms.region_stores import recomputed
 from asgfn.transforms.regions import ALIAS, GROUP, OPAQUE, FusionLimits, Partitioner, Region
 from asgfn.transforms.simplify import simplify
 from asgfn.tree_util import tree_flatten, tree_unflatten
@@ -73,13 +74,24 @@ def fuse(fun: Callable | Asg, *, limits: FusionLimits = DEFAULT_LIMITS) -> Calla
     return partitioned
 
 
-@lru_cache(maxsize=256)
 def fuse_graph(asg: Asg, limits: FusionLimits = DEFAULT_LIMITS) -> Asg:
     """The graph with its operations in regions, the bodies of loops and branches too. It is simplified first."""
-    asg = simplify(unfuse(simplify(asg)))
-    partitioner = Partitioner(asg, limits)
+    return _labelled(_fuse_graph(asg, limits), asg)
+
+
+@lru_cache(maxsize=256)
+def _fuse_graph(asg: Asg, limits: FusionLimits) -> Asg:
+    partitioner = Partitioner(simplify(unfuse(simplify(asg))), limits)
     regions = partitioner.partition()
     return _Cutter(partitioner).cut(regions, limits)
+
+
+def _labelled(result: Asg, asg: Asg) -> Asg:
+    """The result with the names and the packing of the graph that it stands for: equal graphs may differ in these."""
+    labels = {k: getattr(asg, k) for k in ("name", "input_names", "in_tree", "out_tree")}
+    if all(getattr(result, k) == v for k, v in labels.items()):
+        return result
+    return result.replace(**labels)
 
 
 class _Cutter:
@@ -87,20 +99,15 @@ class _Cutter:
 
     def __init__(self, partitioner: Partitioner):
         self.partitioner = partitioner
-        self.asg = partitioner.asg
-        self.needed = set(self.asg.outputs)  # values that leave a region: what another one reads, or the caller
-        maker: dict[int, int] = {}
-        for number, op in enumerate(partitioner.operations):
-            for i in self.results(op):
-                maker[i] = number
+        self.asg = asg = partitioner.asg
+        self.recomputed = recomputed(partitioner)
+        self.stored = set(asg.outputs)  # values that leave a region: what another one reads, or the caller
         for value, readers in partitioner.readers.items():
-            if value in maker:
-                home = partitioner.clusters[maker[value]]
+            maker = partitioner.maker.get(value)
+            if maker is not None and asg.producers[value] not in self.recomputed:
+                home = partitioner.clusters[maker]
                 if any(partitioner.clusters[r] is not home for r in readers):
-                    self.needed.add(value)
-
-    def results(self, op: Any) -> range:
-        return range(op.value, op.value + len(self.asg.nodes[op.node].out_types))
+                    self.stored.add(value)
 
     def cut(self, regions: Sequence[Region], limits: FusionLimits) -> Asg:
         asg = self.asg
@@ -111,19 +118,13 @@ class _Cutter:
                 (op,) = region.operations
                 node = asg.nodes[op.node]
                 node = node._replace(params=_fuse_bodies(node.params, limits))
-                new.update(zip(self.results(op), builder.add(node, [new[i] for i in node.inputs]), strict=True))
+                new.update(zip(self._made(op.node), builder.add(node, [new[i] for i in node.inputs]), strict=True))
             elif region.kind == ALIAS:
                 self._alias(region.operations[0].value, builder, new)
-            else:
-                node, reads, makes = self._fused(region)
+            elif found := self._fused(region):
+                node, reads, makes = found
                 new.update(zip(makes, builder.add(node, [new[i] for i in reads]), strict=True))
-        return builder.build(
-            [new[i] for i in asg.outputs],
-            name=asg.name,
-            input_names=asg.input_names,
-            in_tree=asg.in_tree,
-            out_tree=asg.out_tree,
-        )
+        return builder.build([new[i] for i in asg.outputs])
 
     def _alias(self, value: int, builder: GraphBuilder, new: dict[int, int]) -> None:
         chain = []
@@ -134,11 +135,13 @@ class _Cutter:
             node = self.asg.nodes[self.asg.producers[value]]
             new[value] = builder.add(node, [new[node.inputs[0]]])[0]
 
-    def _fused(self, region: Region) -> tuple[Node, list[int], list[int]]:
-        """The node of a region, the values that it reads and those that it makes."""
+    def _fused(self, region: Region) -> tuple[Node, list[int], list[int]] | None:
+        """The node of a region, the values that it reads and those that it makes; None if it makes nothing."""
         if region.kind != GROUP:
-            return self._wrap(region, self._body(region))
-        parts = [self._fused(part) for part in region.parts]
+            return self._wrap(region)
+        parts = [found for part in region.parts if (found := self._fused(part))]
+        if len(parts) < 2:
+            return parts[0] if parts else None
         reads = list(dict.fromkeys(i for _, part_reads, _ in parts for i in part_reads))
         types = self.asg.value_types
         builder = GraphBuilder([types[i] for i in reads])
@@ -150,34 +153,35 @@ class _Cutter:
             outputs += builder.add(node, [local[i] for i in part_reads])
             makes += part_makes
         name = f"{len(parts)} x {_title(dict.fromkeys(node.params['name'] for node, _, _ in parts), 2)}"
-        inner = builder.build(outputs, name=name)
+        inner = builder.build(outputs, name=name, input_names=[_label(self.asg, i) for i in reads])
         sources = [node.source for node, _, _ in parts]
         scope = _common_scope([node.scope for node, _, _ in parts])
         params = Params(asg=inner, kind=GROUP, name=name)
         return Node(fused_p, (), params, inner.out_types, scope, sources[0]), reads, makes
 
-    def _body(self, region: Region) -> list[int]:
-        """The nodes of a region in order, those that it repeats included."""
+    def _body(self, region: Region, makes: Sequence[int]) -> list[int]:
+        """The nodes of a region in order, with those that it repeats."""
         asg, inlined = self.asg, self.partitioner.inlined
-        body: dict[int, None] = {}
-        for op in region.operations:
-            stack = [op.node]
-            while stack:
-                index = stack[-1]
-                if index in body:
-                    stack.pop()
-                    continue
-                missing = [
-                    p for i in asg.nodes[index].inputs if (p := asg.producers[i]) >= 0 and inlined[p] and p not in body
-                ]
-                if missing:
-                    stack += reversed(missing)
-                else:
-                    body[stack.pop()] = None
-        return list(body)
+        own = {op.node for op in region.operations}
+        body: set[int] = set()
+        stack = [asg.producers[i] for i in makes]
+        while stack:
+            index = stack.pop()
+            if index in body:
+                continue
+            body.add(index)
+            for i in asg.nodes[index].inputs:
+                maker = asg.producers[i]
+                if maker >= 0 and (maker in own or inlined[maker] or maker in self.recomputed):
+                    stack.append(maker)
+        return sorted(body)
 
-    def _wrap(self, region: Region, body: Sequence[int]) -> tuple[Node, list[int], list[int]]:
+    def _wrap(self, region: Region) -> tuple[Node, list[int], list[int]] | None:
         asg, partitioner = self.asg, self.partitioner
+        makes = [i for op in region.operations for i in self._made(op.node) if i in self.stored]
+        if not makes:
+            return None
+        body = self._body(region, makes)
         inside = {i for index in body for i in self._made(index)}
         outside = dict.fromkeys(i for index in body for i in asg.nodes[index].inputs if i not in inside)
         reads = [i for i in outside if not partitioner.is_literal_value(i)]
@@ -192,7 +196,6 @@ class _Cutter:
         for index, node in zip(body, nodes, strict=True):
             node = node._replace(scope=node.scope[len(scope) :].lstrip("/"))
             local.update(zip(self._made(index), builder.add(node, [local[i] for i in node.inputs]), strict=True))
-        makes = [i for op in region.operations for i in self.results(op) if i in self.needed or op.is_view]
         name = _title(
             node.primitive.name for index, node in zip(body, nodes, strict=True) if not partitioner.inlined[index]
         ) or _title(node.primitive.name for node in nodes)
@@ -238,9 +241,13 @@ def _fuse_bodies(params: Params, limits: FusionLimits) -> Params:
 
 
 # ---------------------------------------------------------------------------------------------- and back
-@lru_cache(maxsize=256)
 def unfuse(asg: Asg) -> Asg:
     """The graph with the contents of its regions in their place; what `fuse_graph` did is undone."""
+    return _labelled(_unfuse(asg), asg)
+
+
+@lru_cache(maxsize=256)
+def _unfuse(asg: Asg) -> Asg:
     if not any(node.primitive is fused_p for node in asg.nodes):
         return asg
     bodies = [unfuse(node.params["asg"]) if node.primitive is fused_p else None for node in asg.nodes]
@@ -264,13 +271,7 @@ def unfuse(asg: Asg) -> Asg:
             scope = "/".join(filter(None, (node.scope, inner.scope)))
             env += builder.add(inner._replace(scope=scope), [env[i] for i in inner.inputs])
         new += [env[i] for i in body.outputs]
-    return builder.build(
-        [new[i] for i in asg.outputs],
-        name=asg.name,
-        input_names=asg.input_names,
-        in_tree=asg.in_tree,
-        out_tree=asg.out_tree,
-    )
+    return builder.build([new[i] for i in asg.outputs])
 
 
 def region_count(asg: Asg) -> int:

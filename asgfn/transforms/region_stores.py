@@ -5,9 +5,8 @@ A gradient often reads ``2 * d`` and ``d * scale`` next to ``d``: one array in m
 
 from __future__ import annotations
 
-from asgfn.transforms.region_graph import Cluster
-from asgfn.transforms.region_roles import ELEMENTWISE, LOAD_COST, cost_of
-from asgfn.transforms.regions import Partitioner
+from asgfn.transforms.region_roles import ELEMENTWISE, LOAD_COST, REDUCTION, cost_of
+from asgfn.transforms.regions import Operation, Partitioner
 
 
 def recomputed(partitioner: Partitioner) -> set[int]:
@@ -16,30 +15,40 @@ def recomputed(partitioner: Partitioner) -> set[int]:
     Such a node costs less than a load, and its readers have no more operands with it than before. Contractions are not
     asked to compute again: they go through an operand many times.
     """
-    asg, types = partitioner.asg, partitioner.types
-    extra_cost: dict[int, int] = {}  # values that are not stored, and what it takes to have one
-    found = set()
-    for op in partitioner.operations:
-        node, value = asg.nodes[op.node], op.value
-        home = partitioner.clusters[partitioner.maker[value]] if node.out_types else None
-        if op.is_view or home is None or partitioner.roles[op.node] != ELEMENTWISE or len(node.out_types) != 1:
+    p = partitioner
+    instead: dict[int, tuple[int, frozenset[int]]] = {}  # values that are not stored: cost and what is loaded instead
+    for op in p.operations:
+        readers = _outside(p, op)
+        if not readers or any(p.roles[p.operations[r].node] not in (ELEMENTWISE, REDUCTION) for r in readers):
             continue
-        readers = [r for r in partitioner.readers.get(value, ()) if partitioner.clusters[r] is not home]
-        if not readers or partitioner.is_output[value]:
-            continue
-        if any(partitioner.roles[partitioner.operations[r].node] not in ("elementwise", "reduction") for r in readers):
-            continue
-        sources = dict.fromkeys(s.value for i in node.inputs for s in partitioner.sources[i])
-        cost = cost_of(node) + sum(extra_cost.get(s, 0) for s in sources)
-        if cost > LOAD_COST or not all(_in_memory(partitioner, s, extra_cost) for s in sources):
-            continue
-        if any(types[s].dtype.itemsize > types[value].dtype.itemsize for s in sources):
-            continue
-        loads = {leaf for s in sources for leaf in _leaves(partitioner, s, extra_cost)}
-        clusters = list(dict.fromkeys(partitioner.clusters[r] for r in readers))
-        if all(len(loads - c.inputs) <= 1 for c in clusters):
+        node, result = p.asg.nodes[op.node], p.types[op.value].dtype
+        cost = cost_of(node)
+        loads: frozenset[int] = frozenset()
+        for source in dict.fromkeys(s.value for i in node.inputs for s in p.sources[i]):
+            spent, needs = instead.get(source, (0, frozenset((source,))))
+            cost += spent
+            loads |= needs
+            if not (source in instead or _in_memory(p, source)) or p.types[source].dtype.itemsize > result.itemsize:
+                cost = LOAD_COST + 1
+        clusters = dict.fromkeys(p.clusters[r] for r in readers)
+        if cost <= LOAD_COST and all(len(loads - c.inputs) <= 1 for c in clusters):
             for cluster in clusters:
-                cluster.inputs = (cluster.inputs - {value}) | loads
-            extra_cost[value] = cost
-            found.add(op.node)
-    return found
+                cluster.inputs = (cluster.inputs - {op.value}) | loads
+            instead[op.value] = cost, loads
+    return {p.asg.producers[value] for value in instead}
+
+
+def _outside(p: Partitioner, op: Operation) -> list[int]:
+    """Who reads an element-wise result in other regions; nobody counts if it must be in memory for another reason."""
+    if op.is_view or p.roles[op.node] != ELEMENTWISE or len(p.asg.nodes[op.node].out_types) != 1 or p.is_output[op.value]:
+        return []
+    home = p.clusters[p.maker[op.value]]
+    return [r for r in p.readers.get(op.value, ()) if p.clusters[r] is not home]
+
+
+def _in_memory(p: Partitioner, value: int) -> bool:
+    maker = p.maker.get(value)
+    if maker is None or p.is_output[value]:
+        return True
+    home = p.clusters[maker]
+    return any(p.clusters[r] is not home for r in p.readers.get(value, ()))

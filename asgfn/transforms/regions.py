@@ -52,7 +52,7 @@ class FusionLimits:
     max_operands: int = 64
     max_nodes: int = 512
     max_nested: int = 1 << 14
-    max_grouped: int = 1 << 22
+    max_grouped: int = 1 << 20
 
 
 class Source(NamedTuple):

@@ -123,20 +123,25 @@ def _node_difference(prefix: PyTreeDef, full: PyTreeDef, other: str) -> str | No
     if prefix.type is not full.type and not both_mappings:
         return f"there is {_describe(prefix)} where {other} has {_describe(full)}"
     if both_mappings:
-        ours, theirs = prefix.entries(), full.entries()
-        missing, extra = [k for k in theirs if k not in ours], [k for k in ours if k not in theirs]
+        keys, full_keys = prefix.entries(), full.entries()
+        missing, extra = [k for k in full_keys if k not in keys], [k for k in keys if k not in full_keys]
         if missing or extra:
             texts = [f"lacks the keys {missing}"] * bool(missing) + [f"has the extra keys {extra}"] * bool(extra)
-            return f"the {prefix.type.__name__} {' and '.join(texts)}"
+            return f"the {_type_name(prefix)} {' and '.join(texts)}"
         return None
     if prefix.num_children != full.num_children:
         return f"there is {_describe(prefix)} where {other} has {_describe(full)}"
-    if prefix.one_level() != full.one_level():
+    ours, theirs = prefix.one_level(), full.one_level()
+    if ours is not None and theirs is not None and ours != theirs:
         return (
-            f"two nodes of type {prefix.type.__name__} differ in their static data: "
-            f"{treedef_text(prefix.one_level())} and {treedef_text(full.one_level())}"
+            f"two nodes of type {_type_name(prefix)} differ in their static data: "
+            f"{treedef_text(ours)} and {treedef_text(theirs)}"
         )
     return None
+
+
+def _type_name(treedef: PyTreeDef) -> str:
+    return getattr(treedef.type, "__name__", "leaf")
 
 
 def _describe(treedef: PyTreeDef) -> str:
@@ -144,7 +149,7 @@ def _describe(treedef: PyTreeDef) -> str:
         return "a leaf"
     if treedef.kind == optree.PyTreeKind.NONE:
         return "None"
-    name = treedef.type.__name__
+    name = _type_name(treedef)
     if treedef.kind in _MAPPINGS:
         return f"a {name} with the keys {treedef.entries()}"
     return f"a {name} of length {treedef.num_children}"

@@ -46,7 +46,7 @@ def register_pytree_node(
     _register(nodetype, flatten, unflatten_func)
 
 
-def _register(nodetype: type, flatten: Callable[[Any], tuple], unflatten: Callable[[Any, tuple], Any]) -> None:
+def _register(nodetype: type, flatten: Callable[[Any], tuple], unflatten: Callable[[Any, Any], Any]) -> None:
     optree.register_pytree_node(
         nodetype, flatten, unflatten, path_entry_type=optree.FlattenedEntry, namespace=NAMESPACE
     )
@@ -67,7 +67,7 @@ def register_pytree_node_class(cls: T) -> T:
     The class defines `tree_flatten(self) -> (children, aux_data)` and the class method
     `tree_unflatten(cls, aux_data, children)`; see `register_pytree_node`.
     """
-    register_pytree_node(cls, operator.methodcaller("tree_flatten"), cls.tree_unflatten)
+    register_pytree_node(cls, operator.methodcaller("tree_flatten"), cls.tree_unflatten)  # type: ignore[attr-defined]
     return cls
 
 
@@ -92,7 +92,8 @@ def register_pytree_with_keys(
 
 def register_pytree_with_keys_class(cls: T) -> T:
     """Class decorator: as `register_pytree_node_class` for a class with a `tree_flatten_with_keys` method."""
-    register_pytree_with_keys(cls, operator.methodcaller("tree_flatten_with_keys"), cls.tree_unflatten)
+    unflatten = cls.tree_unflatten  # type: ignore[attr-defined]
+    register_pytree_with_keys(cls, operator.methodcaller("tree_flatten_with_keys"), unflatten)
     return cls
 
 

@@ -11,12 +11,12 @@ from backends.numpy.registry import kernel
 
 
 @kernel("pure_callback")
-def _(in_types: Any, out_types: Any, /, *, callback: Callable, **params: Any) -> Callable:  # `params` has an `out_types` too
+def _(in_types: Any, out_types: Any, *, callback: Callable, **params: Any) -> Callable:
     return lambda *values: tuple(callback([np.asarray(v) for v in values], out_types))
 
 
 @kernel("callback")
-def _(in_types: Any, out_types: Any, /, *, callback: Callable, **params: Any) -> Callable:  # `params` has an `out_types` too
+def _(in_types: Any, out_types: Any, *, callback: Callable, **params: Any) -> Callable:
     return lambda *values: tuple(callback([np.asarray(v) for v in values], out_types))
 
 

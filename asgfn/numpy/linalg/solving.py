@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,7 +92,7 @@ def _pinv_value(a: Array, tolerance: Array, hermitian: bool) -> Array:
     limit = manipulation.expand_dims(tolerance, -1) if tolerance.ndim else tolerance
     keep = s > limit * s[..., :1]
     inverse = selection.where(keep, 1 / selection.where(keep, s, 1), 0).astype(u.dtype)
-    return products.matmul(_adjoint(vh), manipulation.expand_dims(inverse, -1) * _adjoint(u))
+    return products.matmul(_adjoint(vh), manipulation.expand_dims(inverse, -1) * _adjoint(u), precision="highest")
 
 
 _pinv = custom_jvp(_pinv_value, nondiff_argnums=(2,))
@@ -105,7 +106,7 @@ def _pinv_jvp(hermitian: bool, primals: Sequence[Array], tangents: Sequence[Arra
     """
     (a, tolerance), da = primals, tangents[0]
     p = _pinv(a, tolerance, hermitian)
-    multiply = products.matmul
+    multiply = partial(products.matmul, precision="highest")
     dp = -multiply(multiply(p, da), p)
     first = multiply(multiply(p, _adjoint(p)), _adjoint(da))
     second = multiply(_adjoint(da), multiply(_adjoint(p), p))
