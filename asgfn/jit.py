@@ -93,6 +93,8 @@ class Jitted:
             fun, static_key = self._fun, None
         if kwargs or not all([type(x) is ConcreteArray for x in args]):
             leaves, tree = tree_flatten((args, kwargs))
+            if not kwargs and len(leaves) == len(args) and all([x is a for x, a in zip(leaves, args, strict=True)]):
+                tree = len(args)
         else:  # plain arrays: no structure to take apart
             leaves, tree = args, len(args)
         traced = state.staging is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from asgfn.errors import NotAnArrayError, TransformError
@@ -21,9 +20,8 @@ def function_name(f: Any) -> str:
     return getattr(f, "__name__", type(f).__name__)
 
 
-@lru_cache(maxsize=4096)
 def _parameter_names(f: Callable) -> tuple[str, ...]:
-    known = getattr(f, "argument_names", None)  # a function whose static arguments were filled in
+    known = getattr(f, "argument_names", None)  # a function some of whose arguments were filled in
     if known is not None:
         return known
     try:
@@ -35,18 +33,17 @@ def _parameter_names(f: Callable) -> tuple[str, ...]:
 
 def argument_name(f: Any, position: int) -> str:
     """The name of a positional parameter of f."""
-    try:
-        names = _parameter_names(f)
-    except TypeError:  # unhashable callables
-        names = ()
+    names = _parameter_names(f)
     return names[position] if position < len(names) else f"args[{position}]"
 
 
 def leaf_names(f: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None, positions: Sequence[int] | None = None) -> list[str]:
     """A path such as ``params['w']`` for every leaf of the arguments, in flattening order."""
     names = []
+    known = _parameter_names(f)
     for k, arg in enumerate(args):
-        base = argument_name(f, positions[k] if positions is not None else k)
+        at = positions[k] if positions is not None else k
+        base = known[at] if at < len(known) else f"args[{at}]"
         names.extend(base + keystr(path) for path, _ in tree_flatten_with_path(arg)[0])
     for key in sorted(kwargs or {}):
         names.extend(key + keystr(path) for path, _ in tree_flatten_with_path(kwargs[key])[0])  # type: ignore[index]

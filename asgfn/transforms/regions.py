@@ -208,8 +208,9 @@ class Partitioner:
         if kind == REDUCTION:
             places = self.axes.positions(shape)
             result = [frame[p] for axis, ps in enumerate(places) if axis not in node.params["axes"] for p in ps]
-        for k in range(len(node.out_types)):
-            self.loops_of[first + k] = result
+        for k, t in enumerate(node.out_types):
+            # nothing runs along the loops of an opaque operation, whose results may have any shapes
+            self.loops_of[first + k] = self.loops.new(len(self.axes.identity(t.shape))) if kind == OPAQUE else result
             self.maker[first + k] = number
 
         rows = tuple(result) if kind == REDUCTION else ()

@@ -162,7 +162,7 @@ def det(a: ArrayLike) -> Array:
     if n == 2:
         return a[..., 0, 0] * a[..., 1, 1] - a[..., 0, 1] * a[..., 1, 0]
     if n == 3:
-        (p, q, r), (s, t, u), (v, w, z) = ((a[..., i, j] for j in range(3)) for i in range(3))
+        (p, q, r), (s, t, u), (v, w, z) = ([a[..., i, j] for j in range(3)] for i in range(3))
         return p * t * z + q * u * v + r * s * w - r * t * v - q * s * z - p * u * w
     return linalg.det(a)
 
@@ -177,20 +177,38 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
     """
     (a,) = promote_args_inexact("linalg.slogdet", a)
     _check_square("linalg.slogdet", a)
+    if method not in (None, "lu", "qr"):
+        raise ValueError(f"linalg.slogdet: method must be None, 'lu' or 'qr', got {method!r}")
+    return SlogdetResult(*_slogdet(a, method))
+
+
+def _slogdet_value(a: Array, method: str | None) -> tuple[Array, Array]:
     if method in (None, "lu"):
         packed, pivots, _ = linalg.lu(a)
         diagonal = diagonals.diagonal(packed, axis1=-2, axis2=-1)
         factor = linalg.permutation_sign(pivots, a.dtype)
-    elif method == "qr":
+    else:
         packed, taus = linalg.geqrf(a)
         diagonal = diagonals.diagonal(packed, axis1=-2, axis2=-1)
         # det(I - tau v v^H) = 1 - tau |v|^2, which is -1 for a real reflection and a phase for a complex one.
         factor = reductions.prod(_reflection_determinants(packed, taus), axis=-1)
-    else:
-        raise ValueError(f"linalg.slogdet: method must be None, 'lu' or 'qr', got {method!r}")
     size = ufuncs.abs(diagonal)
     phases = diagonal / selection.where(size == 0, 1, size) if dtypes.is_complex(a.dtype) else ufuncs.sign(diagonal)
-    return SlogdetResult(factor * reductions.prod(phases, axis=-1), reductions.sum(ufuncs.log(size), axis=-1))
+    return factor * reductions.prod(phases, axis=-1), reductions.sum(ufuncs.log(size), axis=-1)
+
+
+_slogdet = custom_jvp(_slogdet_value, nondiff_argnums=(1,))
+
+
+@_slogdet.defjvp
+def _slogdet_jvp(method: str | None, primals: Sequence[Array], tangents: Sequence[Array]) -> tuple:
+    """d log det(A) = tr(A^-1 dA); its imaginary part turns the sign of a complex determinant."""
+    (a,), (da,) = primals, tangents
+    sign, log_size = _slogdet(a, method)
+    rate = diagonals.trace(linalg.linear_solve(a, da), 0, -2, -1)
+    if dtypes.is_complex(a.dtype):
+        return (sign, log_size), (1j * rate.imag * sign, rate.real)
+    return (sign, log_size), (lax.full_like(sign, 0), rate)
 
 
 def _reflection_determinants(packed: Array, taus: Array) -> Array:
