@@ -94,14 +94,11 @@ def frexp(x: ArrayLike, /) -> tuple[Array, Array]:
     scaled = lax.select(tiny, lax.mul(x, constant(2.0 ** (layout.mantissa + 1), x.dtype)), x)
     bits = lax.bitcast_convert_type(scaled, integer)
     exponent = lax.bitwise_and(lax.shift_right_arithmetic(bits, constant(layout.mantissa, integer)), constant(field, integer))
-    # keep sign and mantissa, put in the exponent of [0.5, 1)
-    kept = constant(~(field << layout.mantissa), integer)
-    half = constant((layout.bias - 1) << layout.mantissa, integer)
-    mantissa = lax.bitcast_convert_type(lax.bitwise_or(lax.bitwise_and(bits, kept), half), x.dtype)
     special = lax.bitwise_or(lax.eq(x, constant(0, x.dtype)), lax.eq(exponent, constant(field, integer)))
     shift = lax.select(tiny, constant(layout.bias + layout.mantissa, integer), constant(layout.bias - 1, integer))
-    exponent = lax.select(special, constant(0, integer), lax.sub(exponent, shift))
-    return lax.select(special, x, mantissa), convert(exponent, np.dtype(np.int32))
+    exponent = convert(lax.select(special, constant(0, integer), lax.sub(exponent, shift)), np.dtype(np.int32))
+    # a product with a power of two is exact, and unlike bits it has a derivative
+    return ldexp(x, lax.neg(exponent)), exponent
 
 
 def ldexp(x1: ArrayLike, x2: ArrayLike, /) -> Array:

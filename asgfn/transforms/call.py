@@ -31,7 +31,7 @@ def spread(values: Sequence[Any], present: Sequence[bool], types: Sequence[Array
     return tuple(next(given) if p else Zero(tangent_type(t)) for p, t in zip(present, types, strict=True))
 
 
-def call_rules(name: str, derivative: str | None = None) -> dict[str, Callable]:
+def call_rules(name: str, derivative: str | None = None) -> dict[str, Any]:
     """The rules of a primitive that calls one graph: each applies the transform to the graph and calls the result.
 
     Arguments:

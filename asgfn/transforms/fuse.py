@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
-import numpy as np
-
 from asgfn.graph.asg import Asg, Node, Params, inner_graphs
-from asgfn.graph.edit import GraphBuilder
-from asgfn.graph.types import ArrayType
+from asgfn.graph.edit import GraphBuilder, prune
 from asgfn.primitives.base import Primitive
 from asgfn.transforms.call import call_rules, call_type
 from asgfn.transforms.differentiate import as_function
@@ -124,7 +121,7 @@ class _Cutter:
             elif found := self._fused(region):
                 node, reads, makes = found
                 new.update(zip(makes, builder.add(node, [new[i] for i in reads]), strict=True))
-        return builder.build([new[i] for i in asg.outputs])
+        return prune(builder.build([new[i] for i in asg.outputs]))
 
     def _alias(self, value: int, builder: GraphBuilder, new: dict[int, int]) -> None:
         chain = []
@@ -146,8 +143,8 @@ class _Cutter:
         types = self.asg.value_types
         builder = GraphBuilder([types[i] for i in reads])
         local = {i: k for k, i in enumerate(reads)}
-        outputs = []
-        makes = []
+        outputs: list[int] = []
+        makes: list[int] = []
         for node, part_reads, part_makes in parts:
             node = node._replace(scope="")
             outputs += builder.add(node, [local[i] for i in part_reads])
@@ -224,7 +221,10 @@ def _title(words: Iterable[str], most: int = 4) -> str:
 
 
 def _common_scope(scopes: Sequence[str]) -> str:
-    return "/".join(commonprefix([scope.split("/") for scope in scopes])) if scopes else ""
+    """The innermost scope that holds all of these."""
+    paths = [scope.split("/") for scope in scopes]
+    common = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    return "/".join(names[0] for names in common)
 
 
 def _fuse_bodies(params: Params, limits: FusionLimits) -> Params:
@@ -251,22 +251,23 @@ def _unfuse(asg: Asg) -> Asg:
     if not any(node.primitive is fused_p for node in asg.nodes):
         return asg
     bodies = [unfuse(node.params["asg"]) if node.primitive is fused_p else None for node in asg.nodes]
-    constants: list[np.ndarray] = list(asg.constants)
-    types: list[ArrayType] = list(asg.constant_types)
-    for body in bodies:
-        if body is not None:
-            constants += body.constants
-            types += body.constant_types
+    constants, types = list(asg.constants), list(asg.constant_types)
+    place = {(t, c.tobytes()): k for k, (c, t) in enumerate(zip(constants, types, strict=True)) if not t.shape}
+    for held in filter(None, bodies):
+        for c, t in zip(held.constants, held.constant_types, strict=True):
+            if (t, c.tobytes()) not in place:  # regions hold copies of the same scalars
+                place[t, c.tobytes()] = len(constants)
+                constants.append(c)
+                types.append(t)
+    n_in = len(asg.inputs)
     builder = GraphBuilder(asg.inputs, constants, types)
-    at = len(asg.inputs) + len(asg.constants)
-    new = list(range(at))
+    new = list(range(n_in + len(asg.constants)))
     for node, body in zip(asg.nodes, bodies, strict=True):
         if body is None:
             new += builder.add(node, [new[i] for i in node.inputs])
             continue
         env = [new[i] for i in node.inputs]
-        env += range(at, at + len(body.constants))
-        at += len(body.constants)
+        env += [n_in + place[t, c.tobytes()] for c, t in zip(body.constants, body.constant_types, strict=True)]
         for inner in body.nodes:
             scope = "/".join(filter(None, (node.scope, inner.scope)))
             env += builder.add(inner._replace(scope=scope), [env[i] for i in inner.inputs])

@@ -31,7 +31,8 @@ class AxisFactors:
         self._selections: dict[tuple, tuple[int, ...] | None] = {}
         pairs = dict.fromkeys(reshapes)
         for _ in range(_ROUNDS):
-            if not any([self._align(a, b) for a, b in pairs]):
+            changed = [self._align(a, b) for a, b in pairs]
+            if not any(changed):
                 break
 
     def _align(self, a: Shape, b: Shape) -> bool:
@@ -118,7 +119,7 @@ class AxisFactors:
             places = self.positions(target)
             axes = zip(source, params["broadcast_dimensions"], strict=True)
             return tuple(p for n, i in axes if n == target[i] for p in places[i])
-        if name in _MOVES_NOTHING or source == target and name not in _MOVES_WITHIN:
+        if name in _MOVES_NOTHING or (source == target and name not in _MOVES_WITHIN):
             return self.identity(source) if self.flat(source) == self.flat(target) else None
         return None
 

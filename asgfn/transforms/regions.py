@@ -125,13 +125,13 @@ class Partitioner:
         fixed_only = [True] * len(self.is_literal)  # comes from inputs and constants alone
         for node, role, first in zip(asg.nodes, self.roles, self.firsts, strict=True):
             spent = cost_of(node) + sum(cost[i] for i in node.inputs)
-            out = node.out_types[0] if node.out_types else None
+            shape = node.out_types[0].shape if node.out_types else ()
             if role == VIEW:
                 users = asg.users[first]
                 repeat = node.primitive.name != "concatenate" or len(users) <= 1
             elif role == ELEMENTWISE and len(node.out_types) == 1:
                 free = not any(self.sources[i] for i in node.inputs) and spent <= LOAD_COST
-                scalar = not out.shape and all(fixed_only[i] and not types[i].shape for i in node.inputs)
+                scalar = not shape and all(fixed_only[i] and not types[i].shape for i in node.inputs)
                 repeat = free or (scalar and spent <= SCALAR_COST)
             else:
                 repeat = False
@@ -139,7 +139,7 @@ class Partitioner:
             for k in range(len(node.out_types)):
                 value = first + k
                 if repeat:
-                    self.sources.append(self._through(node, out.shape))
+                    self.sources.append(self._through(node, shape))
                     cost.append(spent)
                     fixed_only.append(all(fixed_only[i] for i in node.inputs))
                 else:
@@ -158,8 +158,8 @@ class Partitioner:
                 continue
             selected = self.axes.selection(node.primitive.name, node.params, self.types[i].shape, shape)
             for value, inner in self.sources[i]:
-                aligned = selected is not None and inner is not None
-                found.append(Source(value, tuple([selected[k] for k in inner]) if aligned else None))
+                composed = None if selected is None or inner is None else tuple([selected[k] for k in inner])
+                found.append(Source(value, composed))
         return tuple(found)
 
     # ------------------------------------------------------------------ the regions to start from
@@ -197,7 +197,7 @@ class Partitioner:
             kind = ALIAS if self._is_alias(first) else ELEMENTWISE
             reads = [(self.sources[first], out_shape)]
         else:
-            kind = role
+            kind = ELEMENTWISE if role == VIEW else role
             reads = [(self.sources[i], t.shape) for i, t in zip(node.inputs, in_types, strict=True)]
             if kind == OPAQUE:  # reads memory as it is
                 reads = [((Source(i, None),), ()) for i in node.inputs if not self.is_literal_value(i)]

@@ -147,7 +147,7 @@ class Program:
             elif first in memory.into_input:
                 slot = -2 - memory.into_input[first]
             self.steps.append(Step(function, node.inputs, output, slot, index))
-        self.code = [
+        self.code: list[tuple[Any, ...]] = [
             (s.function, s.inputs, s.output, s.slot, d) for s, d in zip(self.steps, self.dead, strict=True)
         ]
         self.constants = list(asg.constants)
