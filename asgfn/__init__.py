@@ -50,8 +50,8 @@ from asgfn.placement import local_devices as local_devices
 from asgfn.placement import make_array_from_callback as make_array_from_callback
 from asgfn.primitives.callbacks import pure_callback as pure_callback
 from asgfn.tracing import Array as Array
-from asgfn.tracing import type_of as typeof
 from asgfn.tracing import tracebacks as _tracebacks
+from asgfn.tracing import type_of as typeof
 from asgfn.transforms.checkpoint import checkpoint as checkpoint
 from asgfn.transforms.checkpoint import checkpoint_policies as checkpoint_policies
 from asgfn.transforms.checkpoint import remat as remat
@@ -93,7 +93,25 @@ _tracebacks.install()
 
 # loaded when first used: importing asgfn stays fast
 _LAZY = frozenset(
-    ("ad_checkpoint", "custom_batching", "custom_derivatives", "debug", "errors", "example_libraries", "experimental", "graph", "nn", "plot", "profiler", "random", "scipy", "test_util", "transforms", "typing", "util")
+    (
+        "ad_checkpoint",
+        "custom_batching",
+        "custom_derivatives",
+        "debug",
+        "errors",
+        "example_libraries",
+        "experimental",
+        "graph",
+        "nn",
+        "plot",
+        "profiler",
+        "random",
+        "scipy",
+        "test_util",
+        "transforms",
+        "typing",
+        "util",
+    )
 )
 
 

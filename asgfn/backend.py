@@ -50,7 +50,9 @@ class Backend(Protocol):
         """Turns a graph into an executable; `donated` says which inputs may be overwritten."""
         ...
 
-    def kernel(self, primitive: Any, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Any) -> Callable:
+    def kernel(
+        self, primitive: Any, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Any
+    ) -> Callable:
         """One operation as a function from buffers to a tuple of buffers: what eager evaluation uses."""
         ...
 

@@ -64,7 +64,14 @@ class Config(threading.local):
 
     def _refresh(self) -> None:
         # everything that changes what a trace contains or how it is compiled; part of jit's cache key
-        key = (self.enable_x64, self.debug_nans, self.debug_infs, self.default_backend, self.default_matmul_precision, self.numpy_dtype_promotion)
+        key = (
+            self.enable_x64,
+            self.debug_nans,
+            self.debug_infs,
+            self.default_backend,
+            self.default_matmul_precision,
+            self.numpy_dtype_promotion,
+        )
         super().__setattr__("trace_key", key)
 
     @staticmethod

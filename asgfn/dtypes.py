@@ -6,7 +6,7 @@ graph `_UP` below, where ``i*``, ``f*`` and ``c*`` stand for Python's int, float
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -60,7 +60,7 @@ def is_bool(dtype: Any) -> bool:
     return dtype == _bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def _as_dtype(dtype: Any) -> np.dtype:
     try:
         return np.dtype(dtype)
@@ -157,7 +157,7 @@ _UP: dict[str, tuple[str, ...]] = {
 _WEAK = {"b": "bool", "i": "i*", "u": "i*", "f": "f*", "c": "c*", "V": "f*"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _above(name: str) -> frozenset[str]:
     seen = {name}
     todo = [name]
@@ -169,7 +169,7 @@ def _above(name: str) -> frozenset[str]:
     return frozenset(seen)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _join(names: frozenset[str]) -> str:
     common = frozenset.intersection(*map(_above, names))
     for name in common:
@@ -178,13 +178,17 @@ def _join(names: frozenset[str]) -> str:
     raise DTypeError(f"no common dtype for {sorted(names)}")
 
 
-@lru_cache(maxsize=None)
-def _promote(dtypes: tuple[np.dtype, ...], weak: tuple[bool, ...], x64: bool, strict: bool = False) -> tuple[np.dtype, bool]:
+@cache
+def _promote(
+    dtypes: tuple[np.dtype, ...], weak: tuple[bool, ...], x64: bool, strict: bool = False
+) -> tuple[np.dtype, bool]:
     if len(set(dtypes)) == 1 and (len(dtypes) == 1 or not all(weak)):
         return dtypes[0], weak[0] if len(dtypes) == 1 else False
     if strict and len({d for d, w in zip(dtypes, weak, strict=True) if not w}) > 1:
         listed = ", ".join(dict.fromkeys(d.name for d in dtypes))
-        raise TypePromotionError(f"numpy_dtype_promotion is 'strict', so dtypes {listed} are not promoted implicitly; convert them with x.astype(...)")
+        raise TypePromotionError(
+            f"numpy_dtype_promotion is 'strict', so dtypes {listed} are not promoted implicitly; convert them with x.astype(...)"
+        )
     if all(weak):
         joined, is_weak = _join(frozenset(d.name for d in dtypes)), True
     else:
@@ -230,7 +234,12 @@ def _type_of(x: Any) -> tuple[np.dtype, bool]:
 
 def promote_avals(types: tuple[ArrayType, ...]) -> tuple[np.dtype, bool]:
     """The joint dtype of several types and whether it is weak: the hot path of `asgfn.numpy`."""
-    return _promote(tuple(t.dtype for t in types), tuple(t.weak_type for t in types), config.enable_x64, config.numpy_dtype_promotion == "strict")
+    return _promote(
+        tuple(t.dtype for t in types),
+        tuple(t.weak_type for t in types),
+        config.enable_x64,
+        config.numpy_dtype_promotion == "strict",
+    )
 
 
 def result_type(*args: Any, return_weak: bool = False) -> Any:

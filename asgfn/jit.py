@@ -19,9 +19,8 @@ from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
 from asgfn.transforms.differentiate import as_function
 from asgfn.transforms.function import check_leaves, function_name, leaf_names, trace_to_graph
-from asgfn.transforms.static import StaticArguments, as_tuple
+from asgfn.transforms.static import StaticArguments
 from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
-
 
 
 class _Entry:
@@ -79,7 +78,9 @@ class Jitted:
         self._is_static, self._donates = bool(self._static), bool(self._donate)
         self._backend = backend
         self._inline = inline
-        self._cache = _cache_of(fun, (self._static.nums, self._static.names, self._donate.nums, self._donate.names, backend))
+        self._cache = _cache_of(
+            fun, (self._static.nums, self._static.names, self._donate.nums, self._donate.names, backend)
+        )
         update_wrapper(self, self._fun, updated=())
         del keep_unused, device
 
@@ -136,7 +137,13 @@ class Jitted:
                 try:
                     hash(value)
                 except TypeError:
-                    label = where if isinstance(where, str) else self._static.positional[where] if where < len(self._static.positional) else f"number {where}"
+                    label = (
+                        where
+                        if isinstance(where, str)
+                        else self._static.positional[where]
+                        if where < len(self._static.positional)
+                        else f"number {where}"
+                    )
                     raise TransformError(
                         f"jit({self._name}): static argument {label} = {value!r} of type {type(value).__name__} is not hashable. Static arguments are part of the cache key: "
                         "use a tuple instead of a list, a frozen dataclass instead of a dict, or pass arrays as ordinary arguments"
@@ -147,7 +154,9 @@ class Jitted:
     def _arrays(self, leaves: Sequence[Any], args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         return check_leaves(leaves, lambda: leaf_names(self._fun, args, kwargs), "jit", self._fun)
 
-    def _trace(self, fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], types: Sequence[Any]) -> tuple[_Entry, list[Any]]:
+    def _trace(
+        self, fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], types: Sequence[Any]
+    ) -> tuple[_Entry, list[Any]]:
         asg, captured, out_tree = trace_to_graph(fun, args, kwargs, why="jit", types=types)
         return _Entry(asg.replace(name=self._name), out_tree), captured
 
@@ -160,7 +169,13 @@ class Jitted:
         executable = get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
         if config.log_compiles:
             types = ", ".join(map(str, entry.asg.inputs))
-            log.warning("compiled %s(%s): %d nodes in %.1f ms", self._name, types, len(entry.asg.nodes), 1e3 * (time.perf_counter() - started))
+            log.warning(
+                "compiled %s(%s): %d nodes in %.1f ms",
+                self._name,
+                types,
+                len(entry.asg.nodes),
+                1e3 * (time.perf_counter() - started),
+            )
         return executable
 
     def _explain_miss(self, key: tuple) -> None:
@@ -171,7 +186,9 @@ class Jitted:
             return
         nearest = max(self._cache, key=lambda known: sum(a == b for a, b in zip(known, key, strict=True)))
         changed = [
-            f"{what}: {_listed(before)} -> {_listed(now)}" for what, before, now in zip(parts, nearest, key, strict=True) if before != now
+            f"{what}: {_listed(before)} -> {_listed(now)}"
+            for what, before, now in zip(parts, nearest, key, strict=True)
+            if before != now
         ]
         log.warning("%s: traced again because of new %s", self._name, "; ".join(changed))
 
@@ -202,7 +219,9 @@ class Jitted:
         fun, dynamic, named = self._static.bind(args, kwargs)
         entry, captured = self._trace(fun, dynamic, named, None)  # type: ignore[arg-type]
         if captured:
-            raise TransformError(f"lower({self._name}): the function uses traced values of an enclosing function; pass them as arguments")
+            raise TransformError(
+                f"lower({self._name}): the function uses traced values of an enclosing function; pass them as arguments"
+            )
         tree = tree_structure((tuple(dynamic), named))
         return Lowered(self, entry, tree, self._donated(dynamic, named), self._static)
 
@@ -262,7 +281,9 @@ class Lowered:
         """Types of the result."""
         from asgfn.transforms.shapes import ShapeDtypeStruct
 
-        return tree_unflatten(self.out_tree, [ShapeDtypeStruct(t.shape, t.dtype, weak_type=t.weak_type) for t in self.asg.out_types])
+        return tree_unflatten(
+            self.out_tree, [ShapeDtypeStruct(t.shape, t.dtype, weak_type=t.weak_type) for t in self.asg.out_types]
+        )
 
     def as_text(self, dialect: str | None = None) -> str:
         """The graph as text."""
@@ -315,10 +336,14 @@ class Compiled:
         lowered = self._lowered
         name = lowered._entry.asg.name
         if tree != lowered.in_tree:
-            raise TransformError(f"compiled {name}: it takes arguments of structure {lowered.in_tree}, got {tree} (static arguments are left out)")
+            raise TransformError(
+                f"compiled {name}: it takes arguments of structure {lowered.in_tree}, got {tree} (static arguments are left out)"
+            )
         arrays = [as_array(x) for x in leaves]
         if any(type(x) is Tracer for x in arrays):
-            raise TransformError(f"compiled {name}: a compiled program cannot be transformed or called on traced values; use the jitted function")
+            raise TransformError(
+                f"compiled {name}: a compiled program cannot be transformed or called on traced values; use the jitted function"
+            )
         for k, (x, t) in enumerate(zip(arrays, lowered._entry.asg.inputs, strict=True)):
             if x.shape != t.shape or x.dtype != t.dtype:
                 raise TransformError(

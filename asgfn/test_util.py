@@ -13,7 +13,14 @@ from asgfn.tracing import as_array
 from asgfn.transforms.differentiate import jvp, vjp
 from asgfn.tree_util import keystr, tree_flatten_with_path, tree_leaves, tree_map
 
-_TOLERANCE = {"float16": 1e-1, "bfloat16": 2e-1, "float32": 2e-2, "float64": 1e-5, "complex64": 2e-2, "complex128": 1e-5}
+_TOLERANCE = {
+    "float16": 1e-1,
+    "bfloat16": 2e-1,
+    "float32": 2e-2,
+    "float64": 1e-5,
+    "complex64": 2e-2,
+    "complex128": 1e-5,
+}
 _STEP = {"float16": 1e-2, "bfloat16": 1e-1, "float32": 1e-3, "float64": 1e-6, "complex64": 1e-3, "complex128": 1e-6}
 
 
@@ -38,7 +45,9 @@ def _finite_difference(f: Callable, args: Sequence[Any], direction: Any, eps: fl
 
         return f(*tree_map(one, tuple(args), direction))
 
-    return tree_map(lambda a, b: (np.asarray(a, _wide(a)) - np.asarray(b, _wide(b))) / (2 * eps), moved(1.0), moved(-1.0))
+    return tree_map(
+        lambda a, b: (np.asarray(a, _wide(a)) - np.asarray(b, _wide(b))) / (2 * eps), moved(1.0), moved(-1.0)
+    )
 
 
 def _wide(x: Any) -> Any:
@@ -61,10 +70,19 @@ def _compare(what: str, a: Any, b: Any, rtol: float, atol: float) -> None:
         x, y = np.asarray(x), np.asarray(y)
         if not np.allclose(x, y, rtol=rtol, atol=atol, equal_nan=True):
             worst = np.max(np.abs(x - y))
-            raise AssertionError(f"{what}{' at ' + keystr(path) if path else ''}: the derivative differs from the numerical one by up to {worst:.3g}:\n{x}\nnumerically:\n{y}")
+            raise AssertionError(
+                f"{what}{' at ' + keystr(path) if path else ''}: the derivative differs from the numerical one by up to {worst:.3g}:\n{x}\nnumerically:\n{y}"
+            )
 
 
-def check_jvp(f: Callable, args: Sequence[Any], atol: float | None = None, rtol: float | None = None, eps: float | None = None, seed: int = 0) -> None:
+def check_jvp(
+    f: Callable,
+    args: Sequence[Any],
+    atol: float | None = None,
+    rtol: float | None = None,
+    eps: float | None = None,
+    seed: int = 0,
+) -> None:
     """Compares the forward derivative of f at args, in a random direction, with a central difference.
 
     Raises:
@@ -77,7 +95,14 @@ def check_jvp(f: Callable, args: Sequence[Any], atol: float | None = None, rtol:
     _compare("jvp", tangent, numeric, rtol or _TOLERANCE[dtype], atol or _TOLERANCE[dtype])
 
 
-def check_vjp(f: Callable, args: Sequence[Any], atol: float | None = None, rtol: float | None = None, eps: float | None = None, seed: int = 0) -> None:
+def check_vjp(
+    f: Callable,
+    args: Sequence[Any],
+    atol: float | None = None,
+    rtol: float | None = None,
+    eps: float | None = None,
+    seed: int = 0,
+) -> None:
     """Compares the reverse derivative of f at args with a central difference: <ct, f'(x) v> must equal <f'(x)^T ct, v>."""
     dtype = _narrowest(args)
     rng = np.random.default_rng(seed)
@@ -100,7 +125,13 @@ def _narrowest(args: Any) -> str:
 
 
 def check_grads(
-    f: Callable, args: Sequence[Any], order: int = 1, modes: Sequence[str] = ("fwd", "rev"), atol: float | None = None, rtol: float | None = None, eps: float | None = None
+    f: Callable,
+    args: Sequence[Any],
+    order: int = 1,
+    modes: Sequence[str] = ("fwd", "rev"),
+    atol: float | None = None,
+    rtol: float | None = None,
+    eps: float | None = None,
 ) -> None:
     """Checks derivatives of f at args up to an order, forward ("fwd") and reverse ("rev"), numerically.
 
@@ -119,4 +150,12 @@ def check_grads(
     else:
         out, _ = vjp(f, *args)
         ct = _random_like(np.random.default_rng(order), out)
-        check_grads(lambda *xs: [g for g in tree_leaves(vjp(f, *xs)[1](ct)) if g.dtype != dtypes.float0], args, order - 1, modes, atol, rtol, eps)
+        check_grads(
+            lambda *xs: [g for g in tree_leaves(vjp(f, *xs)[1](ct)) if g.dtype != dtypes.float0],
+            args,
+            order - 1,
+            modes,
+            atol,
+            rtol,
+            eps,
+        )

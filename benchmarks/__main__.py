@@ -28,7 +28,9 @@ MARK = "BENCHMARK-RESULT "
 def names() -> list[str]:
     """All benchmarks."""
     here = Path(__file__).parent
-    return sorted(m.name for m in pkgutil.iter_modules([str(here)]) if not m.name.startswith("_") and m.name != "timing")
+    return sorted(
+        m.name for m in pkgutil.iter_modules([str(here)]) if not m.name.startswith("_") and m.name != "timing"
+    )
 
 
 def worker(benchmark: str, variant: str) -> None:
@@ -43,7 +45,9 @@ def worker(benchmark: str, variant: str) -> None:
 
 def run_once(benchmark: str, variant: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", benchmark, "--worker", variant]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False
+    )
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line[len(MARK) :])
@@ -51,7 +55,9 @@ def run_once(benchmark: str, variant: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", nargs="?", choices=names())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -77,8 +83,19 @@ def main() -> None:
     medians = {v: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for v, rows in results.items()}
     report(options.name, medians)
     if options.json:
-        machine = {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()}
-        data = {"benchmark": options.name, "rounds": options.rounds, "machine": machine, "medians": medians, "runs": results}
+        machine = {
+            "machine": platform.machine(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+        }
+        data = {
+            "benchmark": options.name,
+            "rounds": options.rounds,
+            "machine": machine,
+            "medians": medians,
+            "runs": results,
+        }
         options.json.write_text(json.dumps(data, indent=1))
         print(f"wrote {options.json}")
 

@@ -20,7 +20,12 @@ def parameters(shape: Any) -> dict:
         "fc": {"w": shape(d, 4 * d), "b": shape(4 * d)},
         "out": {"w": shape(4 * d, d), "b": shape(d)},
     }
-    return {"wte": shape(VOCABULARY, d), "wpe": shape(1024, d), "blocks": [block() for _ in range(LAYERS)], "lnf": {"g": shape(d), "b": shape(d)}}
+    return {
+        "wte": shape(VOCABULARY, d),
+        "wpe": shape(1024, d),
+        "blocks": [block() for _ in range(LAYERS)],
+        "lnf": {"g": shape(d), "b": shape(d)},
+    }
 
 
 def training_step(lib: Any, jnp: Any) -> Any:

@@ -18,7 +18,11 @@ def data() -> tuple[list, np.ndarray, np.ndarray]:
         (rng.normal(0, 1 / np.sqrt(a), (a, b)).astype(np.float32), np.zeros(b, np.float32))
         for a, b in zip(SIZES, SIZES[1:], strict=False)
     ]
-    return params, rng.normal(size=(BATCH, SIZES[0])).astype(np.float32), rng.integers(0, SIZES[-1], BATCH).astype(np.int32)
+    return (
+        params,
+        rng.normal(size=(BATCH, SIZES[0])).astype(np.float32),
+        rng.integers(0, SIZES[-1], BATCH).astype(np.int32),
+    )
 
 
 def _step(lib: Any, jnp: Any, donate: bool = True) -> dict[str, float]:
@@ -46,7 +50,11 @@ def _step(lib: Any, jnp: Any, donate: bool = True) -> dict[str, float]:
     jitted = lib.jit(step, donate_argnums=(0, 1, 2) if donate else ())
     zeros = lambda: lib.tree.map(jnp.zeros_like, params)
     state = [lib.tree.map(lambda a: a + 0, params), zeros(), zeros(), jnp.float32(0)]
-    first = timed(lambda: lib.block_until_ready(jitted(lib.tree.map(lambda a: a + 0, params), zeros(), zeros(), jnp.float32(0), x, y)))
+    first = timed(
+        lambda: lib.block_until_ready(
+            jitted(lib.tree.map(lambda a: a + 0, params), zeros(), zeros(), jnp.float32(0), x, y)
+        )
+    )
 
     def once() -> None:
         out = jitted(*state, x, y)

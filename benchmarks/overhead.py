@@ -45,7 +45,11 @@ def numpy() -> dict[str, float]:
     import numpy as np
 
     x = np.ones(4, np.float32)
-    return {"call, 1 leaf (us)": best_of(lambda: x * 2 + 1) * 1e6, "eager add (us)": best_of(lambda: x + x) * 1e6, "import (s)": _import_seconds("numpy")}
+    return {
+        "call, 1 leaf (us)": best_of(lambda: x * 2 + 1) * 1e6,
+        "eager add (us)": best_of(lambda: x + x) * 1e6,
+        "import (s)": _import_seconds("numpy"),
+    }
 
 
 VARIANTS = {"asgfn": ours, "jax": jax, "numpy": numpy}

@@ -72,13 +72,23 @@ def main(argv: Sequence[str] | None = None) -> float:
             count += 1
         if epoch % 10 == 9 or epoch == options.epochs - 1:
             recent = np.mean(history["train loss"][-20:])
-            print(f"epoch {epoch + 1:3d}: train loss {recent:.4f}, test accuracy {float(evaluate(params, test_x, test_y)):.4f}")
+            print(
+                f"epoch {epoch + 1:3d}: train loss {recent:.4f}, test accuracy {float(evaluate(params, test_x, test_y)):.4f}"
+            )
     accuracy = float(evaluate(params, test_x, test_y))
     print(f"{count} steps in {time.perf_counter() - started:.1f} s")
 
-    nn_fn.save_checkpoint(options.out / "checkpoint.safetensors", {"params": params, "optimiser": state}, {"steps": count})
+    nn_fn.save_checkpoint(
+        options.out / "checkpoint.safetensors", {"params": params, "optimiser": state}, {"steps": count}
+    )
     plot.losses(history, path=options.out / "loss.png", smoothing=0.9, title="Digits: training loss")
-    plot.graph(lambda params, x: model(params, x), params, jnp.asarray(test_x[:1]), path=options.out / "model.png", title="Digits: the model")
+    plot.graph(
+        lambda params, x: model(params, x),
+        params,
+        jnp.asarray(test_x[:1]),
+        path=options.out / "model.png",
+        title="Digits: the model",
+    )
     print(f"saved checkpoint.safetensors, loss.png and model.png in {options.out}/")
     print(f"test accuracy: {accuracy:.4f}")
     return accuracy

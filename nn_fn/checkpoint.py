@@ -39,7 +39,9 @@ def save_checkpoint(path: str | os.PathLike, tree: Any, metadata: dict[str, Any]
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {keystr(p) or "value": np.ascontiguousarray(np.asarray(leaf)) for p, leaf in tree_flatten_with_path(tree)[0]}
+    arrays = {
+        keystr(p) or "value": np.ascontiguousarray(np.asarray(leaf)) for p, leaf in tree_flatten_with_path(tree)[0]
+    }
     checksums = {name: zlib.crc32(a.tobytes()) for name, a in arrays.items()}
     header = {"format": FORMAT, "checksums": json.dumps(checksums), "metadata": json.dumps(metadata or {})}
     data = save(arrays, metadata=header)
@@ -75,9 +77,11 @@ def load_checkpoint(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, 
     try:
         with safe_open(str(path), framework="numpy") as file:
             header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
         if header.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is a safetensors file but not a checkpoint of this kind (format {header.get('format')!r}, expected {FORMAT!r})")
+            raise CheckpointError(
+                f"{path} is a safetensors file but not a checkpoint of this kind (format {header.get('format')!r}, expected {FORMAT!r})"
+            )
         checksums = json.loads(header["checksums"])
         metadata = json.loads(header["metadata"])
     except (SafetensorError, ValueError, KeyError, OSError) as error:
@@ -98,7 +102,9 @@ def load_checkpoint(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, 
         if found is None:
             problems.append(f"  {name}: missing")
         elif found.shape != expected.shape or found.dtype != expected.dtype:
-            problems.append(f"  {name}: {found.dtype}{list(found.shape)} in the file, {expected.dtype}{list(expected.shape)} expected")
+            problems.append(
+                f"  {name}: {found.dtype}{list(found.shape)} in the file, {expected.dtype}{list(expected.shape)} expected"
+            )
         else:
             leaves.append(jnp.asarray(found))
     problems += [f"  {name}: in the file only" for name in arrays if name not in wanted]

@@ -86,7 +86,9 @@ def linear(in_features: int, out_features: int, bias: bool = True) -> Layer:
 
     def apply(params: Any, state: Any, x: Any, key: Any, train: bool) -> tuple[Any, Any]:
         if x.ndim == 0 or x.shape[-1] != in_features:
-            raise ShapeError(f"linear({in_features}, {out_features}): the last axis of the input must have length {in_features}, got {x.aval}")
+            raise ShapeError(
+                f"linear({in_features}, {out_features}): the last axis of the input must have length {in_features}, got {x.aval}"
+            )
         y = x @ params["weight"]
         return (y + params["bias"] if bias else y), state
 
@@ -133,7 +135,9 @@ def sequential(*layers: Layer) -> Layer:
 
     def init(key: Any) -> tuple[dict, dict]:
         made = [layer.init(k) for layer, k in zip(layers, asgfn.random.split(key, len(layers)), strict=True)]
-        return {n: p for n, (p, _) in zip(names, made, strict=True)}, {n: s for n, (_, s) in zip(names, made, strict=True)}
+        return {n: p for n, (p, _) in zip(names, made, strict=True)}, {
+            n: s for n, (_, s) in zip(names, made, strict=True)
+        }
 
     def apply(params: Any, state: Any, x: Any, key: Any, train: bool) -> tuple[Any, Any]:
         keys = asgfn.random.split(key, len(layers)) if key is not None else [None] * len(layers)

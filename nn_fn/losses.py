@@ -22,7 +22,9 @@ def cross_entropy(logits: Any, labels: Any) -> Array:
     """
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if labels.shape != logits.shape[:-1]:
-        raise ShapeError(f"cross_entropy: labels must have the shape of logits without its last axis: logits are {logits.aval}, labels {labels.aval}")
+        raise ShapeError(
+            f"cross_entropy: labels must have the shape of logits without its last axis: logits are {logits.aval}, labels {labels.aval}"
+        )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise DTypeError(f"cross_entropy: labels must be class numbers (integers), got {labels.aval}")
     log_p = asgfn.nn.log_softmax(logits)

@@ -1,9 +1,9 @@
 """Optimisers in Optax's form: pairs of pure functions ``init(params)`` and ``update(grads, state, params)``.
 
-    optimiser = adam(1e-3)
-    state = optimiser.init(params)
-    updates, state = optimiser.update(grads, state, params)
-    params = apply_updates(params, updates)
+optimiser = adam(1e-3)
+state = optimiser.init(params)
+updates, state = optimiser.update(grads, state, params)
+params = apply_updates(params, updates)
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> GradientTransform
     """g -> -learning_rate * g; a function of the step count is a schedule."""
     if not callable(learning_rate):
         rate = learning_rate
-        return GradientTransformation(lambda params: (), lambda g, s, params=None: (tree.map(lambda x: -rate * x, g), s))
+        return GradientTransformation(
+            lambda params: (), lambda g, s, params=None: (tree.map(lambda x: -rate * x, g), s)
+        )
 
     def update(updates: Any, state: CountState, params: Any = None) -> tuple[Any, CountState]:
         step_size = -learning_rate(state.count)
@@ -123,13 +125,17 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> GradientTransform
     return GradientTransformation(lambda params: CountState(jnp.zeros((), jnp.int32)), update)
 
 
-def sgd(learning_rate: float | Schedule, momentum: float | None = None, nesterov: bool = False) -> GradientTransformation:
+def sgd(
+    learning_rate: float | Schedule, momentum: float | None = None, nesterov: bool = False
+) -> GradientTransformation:
     """Gradient descent, with momentum if given."""
     parts = [trace(momentum, nesterov)] if momentum is not None else []
     return chain(*parts, scale_by_learning_rate(learning_rate))
 
 
-def adam(learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> GradientTransformation:
+def adam(
+    learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> GradientTransformation:
     """Adam (D. Kingma, J. Ba, 2015)."""
     return chain(scale_by_adam(b1, b2, eps), scale_by_learning_rate(learning_rate))
 

@@ -69,12 +69,29 @@ def integers(low: int, high: int, shape: tuple[int, ...] = (2, 3), dtype: str = 
     return _rng.integers(low, high, shape).astype(dtype)
 
 
-def _unary(name: str, reference: Callable, low: float, high: float, dtypes: Sequence[str] = FLOATS, smooth: bool = True, f: Callable | None = None, **more: Any) -> Operation:
+def _unary(
+    name: str,
+    reference: Callable,
+    low: float,
+    high: float,
+    dtypes: Sequence[str] = FLOATS,
+    smooth: bool = True,
+    f: Callable | None = None,
+    **more: Any,
+) -> Operation:
     samples = [(inside(low, high),), (inside(low, high, ()),), (inside(low, high, (0, 2)),)]
     return Operation(name, f or getattr(lax, name), samples, dtypes, reference, (0,) if smooth else (), **more)
 
 
-def _binary(name: str, reference: Callable, a: tuple, b: tuple, dtypes: Sequence[str] = FLOATS, smooth: tuple = (0, 1), **more: Any) -> Operation:
+def _binary(
+    name: str,
+    reference: Callable,
+    a: tuple,
+    b: tuple,
+    dtypes: Sequence[str] = FLOATS,
+    smooth: tuple = (0, 1),
+    **more: Any,
+) -> Operation:
     samples = [(inside(*a), inside(*b)), (inside(*a), inside(*b, ())), (inside(*a, ()), inside(*b))]
     return Operation(name, getattr(lax, name), samples, dtypes, reference, smooth, **more)
 
@@ -122,7 +139,15 @@ UNARY = [
     _unary("copy", lambda x: x, -1, 1, f=lambda x: primitive("copy").bind(x)),
     _unary("stop_gradient", lambda x: x, -1, 1, smooth=False),
     _unary("name", lambda x: x, -1, 1, f=lambda x: primitive("name").bind(x, name="value")),
-    _unary("reduce_precision", lambda x: x.astype(np.float32).astype(np.float16).astype(float), -2, 2, WIDE, smooth=False, f=lambda x: lax.reduce_precision(x, 5, 10)),
+    _unary(
+        "reduce_precision",
+        lambda x: x.astype(np.float32).astype(np.float16).astype(float),
+        -2,
+        2,
+        WIDE,
+        smooth=False,
+        f=lambda x: lax.reduce_precision(x, 5, 10),
+    ),
 ]
 
 BINARY = [
@@ -139,19 +164,48 @@ BINARY = [
     _binary("igamma", scipy.special.gammainc, (0.6, 4), (0.4, 5), WIDE, tolerance=4, orders=1),
     _binary("igammac", scipy.special.gammaincc, (0.6, 4), (0.4, 5), WIDE, tolerance=4, orders=1),
     _binary("zeta", scipy.special.zeta, (1.5, 4), (0.5, 4), WIDE, smooth=(1,), tolerance=4),
-    Operation("polygamma", lax.polygamma, [(np.float64([1, 2, 0]), inside(0.5, 4, (3,)))], WIDE, lambda n, x: scipy.special.polygamma(n.astype(int), x), (1,), tolerance=4),
+    Operation(
+        "polygamma",
+        lax.polygamma,
+        [(np.float64([1, 2, 0]), inside(0.5, 4, (3,)))],
+        WIDE,
+        lambda n, x: scipy.special.polygamma(n.astype(int), x),
+        (1,),
+        tolerance=4,
+    ),
     Operation("igamma_grad_a", lax.igamma_grad_a, [(inside(0.6, 4), inside(0.4, 5))], ("float64",)),
     Operation("random_gamma_grad", lax.random_gamma_grad, [(inside(0.6, 4), inside(0.4, 5))], ("float64",)),
-    Operation("regularized_incomplete_beta", lax.betainc, [(inside(0.6, 3), inside(0.7, 3), inside(0.1, 0.9))], WIDE, scipy.special.betainc, (2,), tolerance=4),
-    *(_binary(n, u, (-2, 2), (-1.5, 1.6), FLOATS, smooth=()) for n, u in (("ge", np.greater_equal), ("gt", np.greater), ("le", np.less_equal), ("lt", np.less))),
+    Operation(
+        "regularized_incomplete_beta",
+        lax.betainc,
+        [(inside(0.6, 3), inside(0.7, 3), inside(0.1, 0.9))],
+        WIDE,
+        scipy.special.betainc,
+        (2,),
+        tolerance=4,
+    ),
     *(
-        Operation(n, getattr(lax, n), [(np.float64([[1, 2], [3, np.nan]]), np.float64([[1, 2.5], [3, np.nan]]))], FLOATS, u)
+        _binary(n, u, (-2, 2), (-1.5, 1.6), FLOATS, smooth=())
+        for n, u in (("ge", np.greater_equal), ("gt", np.greater), ("le", np.less_equal), ("lt", np.less))
+    ),
+    *(
+        Operation(
+            n, getattr(lax, n), [(np.float64([[1, 2], [3, np.nan]]), np.float64([[1, 2.5], [3, np.nan]]))], FLOATS, u
+        )
         for n, u in (("eq", np.equal), ("ne", np.not_equal))
     ),
 ]
 
 
-def _int_op(name: str, f: Callable, reference: Callable, b_low: int = -9, b_high: int = 9, label: str = "", names: Sequence[str] = INTS) -> list[Operation]:
+def _int_op(
+    name: str,
+    f: Callable,
+    reference: Callable,
+    b_low: int = -9,
+    b_high: int = 9,
+    label: str = "",
+    names: Sequence[str] = INTS,
+) -> list[Operation]:
     rows = []
     for dtype in names:
         low = 0 if dtype.startswith("u") else -9
@@ -178,7 +232,9 @@ INTEGER = [
     Operation("xor", lax.bitwise_xor, _PAIRS, BOOL, np.logical_xor, (), "bool"),
     Operation("not", lax.bitwise_not, [(np.array([True, False]),)], BOOL, np.logical_not, (), "bool"),
     Operation("not", lax.bitwise_not, [(integers(-9, 9),)], ("int32",), np.invert),
-    Operation("population_count", lax.population_count, [(np.uint32([0, 1, 255, 2**32 - 1]),)], ("uint32",), np.bitwise_count),
+    Operation(
+        "population_count", lax.population_count, [(np.uint32([0, 1, 255, 2**32 - 1]),)], ("uint32",), np.bitwise_count
+    ),
     Operation("clz", lax.clz, [(np.uint32([0, 1, 255, 2**31]),)], ("uint32",), lambda x: np.uint32([32, 31, 24, 0])),
 ]
 
@@ -193,32 +249,146 @@ COMPLEX_PARTS = [
 _X23 = inside(-2, 2)
 _X234 = inside(-3, 3, (2, 3, 4))
 CHOICE = [
-    Operation("select_n", lax.select_n, [(_X23 > 0, inside(-1, 1), inside(-1, 1))], FLOATS, lambda w, a, b: np.where(w, b, a), (1, 2)),
-    Operation("select_n", lax.select_n, [(integers(0, 3), inside(-1, 1), inside(-1, 1), inside(-1, 1))], FLOATS, lambda w, *c: np.choose(w, c), (1, 2, 3), "three"),
-    Operation("clamp", lax.clamp, [(np.float64(-1), _X23, np.float64(1.1)), (inside(-1, -0.2), _X23, inside(0.3, 1))], FLOATS, lambda a, x, b: np.clip(x, a, b), (0, 1, 2)),
+    Operation(
+        "select_n",
+        lax.select_n,
+        [(_X23 > 0, inside(-1, 1), inside(-1, 1))],
+        FLOATS,
+        lambda w, a, b: np.where(w, b, a),
+        (1, 2),
+    ),
+    Operation(
+        "select_n",
+        lax.select_n,
+        [(integers(0, 3), inside(-1, 1), inside(-1, 1), inside(-1, 1))],
+        FLOATS,
+        lambda w, *c: np.choose(w, c),
+        (1, 2, 3),
+        "three",
+    ),
+    Operation(
+        "clamp",
+        lax.clamp,
+        [(np.float64(-1), _X23, np.float64(1.1)), (inside(-1, -0.2), _X23, inside(0.3, 1))],
+        FLOATS,
+        lambda a, x, b: np.clip(x, a, b),
+        (0, 1, 2),
+    ),
 ]
 
 SHAPE = [
-    Operation("broadcast_in_dim", lambda x: lax.broadcast_in_dim(x, (2, 4, 3), (0, 2)), [(_X23,)], FLOATS, lambda x: np.broadcast_to(x[:, None], (2, 4, 3)), (0,)),
-    Operation("broadcast_in_dim", lambda x: lax.broadcast_in_dim(x, (2, 5), (0, 1)), [(inside(-1, 1, (2, 1)),)], FLOATS, lambda x: np.broadcast_to(x, (2, 5)), (0,), "unit"),
+    Operation(
+        "broadcast_in_dim",
+        lambda x: lax.broadcast_in_dim(x, (2, 4, 3), (0, 2)),
+        [(_X23,)],
+        FLOATS,
+        lambda x: np.broadcast_to(x[:, None], (2, 4, 3)),
+        (0,),
+    ),
+    Operation(
+        "broadcast_in_dim",
+        lambda x: lax.broadcast_in_dim(x, (2, 5), (0, 1)),
+        [(inside(-1, 1, (2, 1)),)],
+        FLOATS,
+        lambda x: np.broadcast_to(x, (2, 5)),
+        (0,),
+        "unit",
+    ),
     Operation("reshape", lambda x: lax.reshape(x, (4, 6)), [(_X234,)], FLOATS, lambda x: x.reshape(4, 6), (0,)),
-    Operation("squeeze", lambda x: lax.squeeze(x, (1,)), [(inside(-1, 1, (2, 1, 3)),)], FLOATS, lambda x: x[:, 0], (0,)),
-    Operation("transpose", lambda x: lax.transpose(x, (2, 0, 1)), [(_X234,)], FLOATS + COMPLEX, lambda x: x.transpose(2, 0, 1), (0,)),
-    Operation("convert_element_type", lambda x: lax.convert_element_type(x, np.float32), [(_X23,)], ("float64", "float16", "bfloat16"), lambda x: x.astype(np.float32), (0,)),
-    Operation("convert_element_type", lambda x: lax.convert_element_type(x, np.int32), [(np.float64([1.7, -1.7, 0.0, 3e9, -3e9, np.nan]),)], WIDE, lambda x: np.int32([1, -1, 0, 2**31 - 1, -(2**31), 0]), (), "to int"),
-    Operation("bitcast_convert_type", lambda x: lax.bitcast_convert_type(x, np.int32), [(np.float32([1.5, -2.25]),)], ("float32",), lambda x: x.astype(np.float32).view(np.int32), ()),
-    Operation("iota", lambda x: lax.broadcasted_iota(np.int32, (2, 3), 1), [(np.float64(0),)], ("float32",), lambda x: np.broadcast_to(np.arange(3), (2, 3)), ()),
+    Operation(
+        "squeeze", lambda x: lax.squeeze(x, (1,)), [(inside(-1, 1, (2, 1, 3)),)], FLOATS, lambda x: x[:, 0], (0,)
+    ),
+    Operation(
+        "transpose",
+        lambda x: lax.transpose(x, (2, 0, 1)),
+        [(_X234,)],
+        FLOATS + COMPLEX,
+        lambda x: x.transpose(2, 0, 1),
+        (0,),
+    ),
+    Operation(
+        "convert_element_type",
+        lambda x: lax.convert_element_type(x, np.float32),
+        [(_X23,)],
+        ("float64", "float16", "bfloat16"),
+        lambda x: x.astype(np.float32),
+        (0,),
+    ),
+    Operation(
+        "convert_element_type",
+        lambda x: lax.convert_element_type(x, np.int32),
+        [(np.float64([1.7, -1.7, 0.0, 3e9, -3e9, np.nan]),)],
+        WIDE,
+        lambda x: np.int32([1, -1, 0, 2**31 - 1, -(2**31), 0]),
+        (),
+        "to int",
+    ),
+    Operation(
+        "bitcast_convert_type",
+        lambda x: lax.bitcast_convert_type(x, np.int32),
+        [(np.float32([1.5, -2.25]),)],
+        ("float32",),
+        lambda x: x.astype(np.float32).view(np.int32),
+        (),
+    ),
+    Operation(
+        "iota",
+        lambda x: lax.broadcasted_iota(np.int32, (2, 3), 1),
+        [(np.float64(0),)],
+        ("float32",),
+        lambda x: np.broadcast_to(np.arange(3), (2, 3)),
+        (),
+    ),
     Operation("rev", lambda x: lax.rev(x, (0, 2)), [(_X234,)], FLOATS, lambda x: x[::-1, :, ::-1], (0,)),
-    Operation("concatenate", lambda x, y: lax.concatenate([x, y], 1), [(_X23, inside(-1, 1, (2, 2)))], FLOATS, lambda x, y: np.concatenate([x, y], 1), (0, 1)),
-    Operation("pad", lambda x, v: lax.pad(x, v, ((1, 2, 0), (-1, 1, 1))), [(_X23, np.float64(0.5))], FLOATS, None, (0, 1)),
-    Operation("slice", lambda x: lax.slice(x, (0, 1, 0), (2, 3, 4), (1, 1, 2)), [(_X234,)], FLOATS, lambda x: x[:, 1:3, ::2], (0,)),
-    Operation("dynamic_slice", lambda x, i: lax.dynamic_slice(x, (0, i), (2, 2)), [(_X23, np.int32(1)), (_X23, np.int32(7))], FLOATS, lambda x, i: x[:, 1:3], (0,)),
-    Operation("dynamic_update_slice", lambda x, u, i: lax.dynamic_update_slice(x, u, (0, i)), [(_X23, inside(-1, 1, (2, 2)), np.int32(1))], FLOATS, lambda x, u, i: np.concatenate([x[:, :1], u], 1), (0, 1)),
-    Operation("optimization_barrier", lambda x, y: lax.optimization_barrier((x, y)), [(_X23, _X23)], WIDE, lambda x, y: (x, y), (0, 1)),
+    Operation(
+        "concatenate",
+        lambda x, y: lax.concatenate([x, y], 1),
+        [(_X23, inside(-1, 1, (2, 2)))],
+        FLOATS,
+        lambda x, y: np.concatenate([x, y], 1),
+        (0, 1),
+    ),
+    Operation(
+        "pad", lambda x, v: lax.pad(x, v, ((1, 2, 0), (-1, 1, 1))), [(_X23, np.float64(0.5))], FLOATS, None, (0, 1)
+    ),
+    Operation(
+        "slice",
+        lambda x: lax.slice(x, (0, 1, 0), (2, 3, 4), (1, 1, 2)),
+        [(_X234,)],
+        FLOATS,
+        lambda x: x[:, 1:3, ::2],
+        (0,),
+    ),
+    Operation(
+        "dynamic_slice",
+        lambda x, i: lax.dynamic_slice(x, (0, i), (2, 2)),
+        [(_X23, np.int32(1)), (_X23, np.int32(7))],
+        FLOATS,
+        lambda x, i: x[:, 1:3],
+        (0,),
+    ),
+    Operation(
+        "dynamic_update_slice",
+        lambda x, u, i: lax.dynamic_update_slice(x, u, (0, i)),
+        [(_X23, inside(-1, 1, (2, 2)), np.int32(1))],
+        FLOATS,
+        lambda x, u, i: np.concatenate([x[:, :1], u], 1),
+        (0, 1),
+    ),
+    Operation(
+        "optimization_barrier",
+        lambda x, y: lax.optimization_barrier((x, y)),
+        [(_X23, _X23)],
+        WIDE,
+        lambda x, y: (x, y),
+        (0, 1),
+    ),
 ]
 
 _GATHER = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,))
-_SCATTER = lax.ScatterDimensionNumbers(update_window_dims=(1,), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0,))
+_SCATTER = lax.ScatterDimensionNumbers(
+    update_window_dims=(1,), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0,)
+)
 _ROWS = np.int32([[2], [0], [2]])
 _DISTINCT = np.int32([[2], [0]])
 
@@ -234,16 +404,63 @@ def _scattered(combine: Callable) -> Callable:
 
 
 INDEXING = [
-    Operation("gather", lambda x, i: lax.gather(x, i, _GATHER, (1, 4)), [(inside(-2, 2, (3, 4)), _ROWS)], FLOATS, lambda x, i: x[i[:, 0]], (0,)),
-    Operation("scatter", lambda x, i, u: lax.scatter(x, i, u, _SCATTER, unique_indices=True), [(inside(-2, 2, (3, 4)), _DISTINCT, inside(-1, 1, (2, 4)))], FLOATS, _scattered(lambda a, b: b), (0, 2)),
-    Operation("scatter_add", lambda x, i, u: lax.scatter_add(x, i, u, _SCATTER), [(inside(-2, 2, (3, 4)), _ROWS, inside(-1, 1, (3, 4)))], FLOATS, _scattered(np.add), (0, 2)),
-    Operation("scatter_mul", lambda x, i, u: lax.scatter_mul(x, i, u, _SCATTER, unique_indices=True), [(inside(-2, 2, (3, 4)), _DISTINCT, inside(-1, 1, (2, 4)))], FLOATS, _scattered(np.multiply), (0, 2)),
-    Operation("scatter_min", lambda x, i, u: lax.scatter_min(x, i, u, _SCATTER), [(inside(-2, 2, (3, 4)), _ROWS, inside(-1, 1, (3, 4)))], WIDE, _scattered(np.minimum)),
-    Operation("scatter_max", lambda x, i, u: lax.scatter_max(x, i, u, _SCATTER), [(inside(-2, 2, (3, 4)), _ROWS, inside(-1, 1, (3, 4)))], WIDE, _scattered(np.maximum)),
+    Operation(
+        "gather",
+        lambda x, i: lax.gather(x, i, _GATHER, (1, 4)),
+        [(inside(-2, 2, (3, 4)), _ROWS)],
+        FLOATS,
+        lambda x, i: x[i[:, 0]],
+        (0,),
+    ),
+    Operation(
+        "scatter",
+        lambda x, i, u: lax.scatter(x, i, u, _SCATTER, unique_indices=True),
+        [(inside(-2, 2, (3, 4)), _DISTINCT, inside(-1, 1, (2, 4)))],
+        FLOATS,
+        _scattered(lambda a, b: b),
+        (0, 2),
+    ),
+    Operation(
+        "scatter_add",
+        lambda x, i, u: lax.scatter_add(x, i, u, _SCATTER),
+        [(inside(-2, 2, (3, 4)), _ROWS, inside(-1, 1, (3, 4)))],
+        FLOATS,
+        _scattered(np.add),
+        (0, 2),
+    ),
+    Operation(
+        "scatter_mul",
+        lambda x, i, u: lax.scatter_mul(x, i, u, _SCATTER, unique_indices=True),
+        [(inside(-2, 2, (3, 4)), _DISTINCT, inside(-1, 1, (2, 4)))],
+        FLOATS,
+        _scattered(np.multiply),
+        (0, 2),
+    ),
+    Operation(
+        "scatter_min",
+        lambda x, i, u: lax.scatter_min(x, i, u, _SCATTER),
+        [(inside(-2, 2, (3, 4)), _ROWS, inside(-1, 1, (3, 4)))],
+        WIDE,
+        _scattered(np.minimum),
+    ),
+    Operation(
+        "scatter_max",
+        lambda x, i, u: lax.scatter_max(x, i, u, _SCATTER),
+        [(inside(-2, 2, (3, 4)), _ROWS, inside(-1, 1, (3, 4)))],
+        WIDE,
+        _scattered(np.maximum),
+    ),
 ]
 
 
-def _reduction(name: str, f: Callable, reference: Callable, smooth: bool = True, dtypes: Sequence[str] = FLOATS, sample: np.ndarray | None = None) -> Operation:
+def _reduction(
+    name: str,
+    f: Callable,
+    reference: Callable,
+    smooth: bool = True,
+    dtypes: Sequence[str] = FLOATS,
+    sample: np.ndarray | None = None,
+) -> Operation:
     x = inside(0.4, 2, (2, 3, 4)) if sample is None else sample
     return Operation(name, f, [(x,)], dtypes, reference, (0,) if smooth else ())
 
@@ -254,9 +471,15 @@ REDUCTION = [
     _reduction("reduce_prod", lambda x: lax.reduce_prod(x, (0, 2)), lambda x: x.prod((0, 2))),
     _reduction("reduce_max", lambda x: lax.reduce_max(x, (0, 2)), lambda x: x.max((0, 2))),
     _reduction("reduce_min", lambda x: lax.reduce_min(x, (0, 2)), lambda x: x.min((0, 2))),
-    _reduction("reduce_and", lambda x: lax.reduce_and(x, (1,)), lambda x: np.bitwise_and.reduce(x, 1), False, ("int32",), _BITS),
-    _reduction("reduce_or", lambda x: lax.reduce_or(x, (1,)), lambda x: np.bitwise_or.reduce(x, 1), False, ("int32",), _BITS),
-    _reduction("reduce_xor", lambda x: lax.reduce_xor(x, (1,)), lambda x: np.bitwise_xor.reduce(x, 1), False, ("int32",), _BITS),
+    _reduction(
+        "reduce_and", lambda x: lax.reduce_and(x, (1,)), lambda x: np.bitwise_and.reduce(x, 1), False, ("int32",), _BITS
+    ),
+    _reduction(
+        "reduce_or", lambda x: lax.reduce_or(x, (1,)), lambda x: np.bitwise_or.reduce(x, 1), False, ("int32",), _BITS
+    ),
+    _reduction(
+        "reduce_xor", lambda x: lax.reduce_xor(x, (1,)), lambda x: np.bitwise_xor.reduce(x, 1), False, ("int32",), _BITS
+    ),
     _reduction("argmax", lambda x: lax.argmax(x, 1, np.int32), lambda x: x.argmax(1), False),
     _reduction("argmin", lambda x: lax.argmin(x, 1, np.int32), lambda x: x.argmin(1), False),
     _reduction("cumsum", lambda x: lax.cumsum(x, 1), lambda x: x.cumsum(1)),
@@ -287,17 +510,62 @@ def _windowed(x: np.ndarray) -> np.ndarray:
 
 
 WINDOW = [
-    Operation("reduce_window_sum", lambda x: lax.reduce_window(x, 0.0, lax.add, *_WINDOW, "VALID"), [(_IMAGE,)], WIDE, lambda x: _windowed(x).sum((-1, -2)), (0,)),
-    Operation("reduce_window_max", lambda x: lax.reduce_window(x, -np.inf, lax.max, *_WINDOW, "VALID"), [(_IMAGE,)], WIDE, lambda x: _windowed(x).max((-1, -2)), (0,)),
-    Operation("reduce_window_min", lambda x: lax.reduce_window(x, np.inf, lax.min, *_WINDOW, "VALID"), [(_IMAGE,)], WIDE, lambda x: _windowed(x).min((-1, -2)), (0,)),
+    Operation(
+        "reduce_window_sum",
+        lambda x: lax.reduce_window(x, 0.0, lax.add, *_WINDOW, "VALID"),
+        [(_IMAGE,)],
+        WIDE,
+        lambda x: _windowed(x).sum((-1, -2)),
+        (0,),
+    ),
+    Operation(
+        "reduce_window_max",
+        lambda x: lax.reduce_window(x, -np.inf, lax.max, *_WINDOW, "VALID"),
+        [(_IMAGE,)],
+        WIDE,
+        lambda x: _windowed(x).max((-1, -2)),
+        (0,),
+    ),
+    Operation(
+        "reduce_window_min",
+        lambda x: lax.reduce_window(x, np.inf, lax.min, *_WINDOW, "VALID"),
+        [(_IMAGE,)],
+        WIDE,
+        lambda x: _windowed(x).min((-1, -2)),
+        (0,),
+    ),
 ]
 
 SORTING = [
-    Operation("sort", lambda x: lax.sort(x, dimension=1), [(_X23,), (np.float64([[2, np.nan, -0.0, 0.0]]),)], FLOATS, lambda x: np.sort(x, 1), ()),
+    Operation(
+        "sort",
+        lambda x: lax.sort(x, dimension=1),
+        [(_X23,), (np.float64([[2, np.nan, -0.0, 0.0]]),)],
+        FLOATS,
+        lambda x: np.sort(x, 1),
+        (),
+    ),
     Operation("sort", lambda x: lax.sort(x, dimension=1), [(_X23,)], WIDE, lambda x: np.sort(x, 1), (0,), "derivative"),
-    Operation("sort", lambda k, v: lax.sort((k, v), dimension=0, num_keys=1), [(_X23, inside(-1, 1))], WIDE, None, (0, 1), "pairs"),
-    Operation("top_k", lambda x: lax.top_k(x, 2), [(_X23,)], WIDE, lambda x: (-np.sort(-x, 1)[:, :2], np.argsort(-x, 1)[:, :2]), ()),
-    Operation("top_k", lambda x: lax.top_k(x, 2)[0], [(_X23,)], WIDE, lambda x: -np.sort(-x, 1)[:, :2], (0,), "derivative"),
+    Operation(
+        "sort",
+        lambda k, v: lax.sort((k, v), dimension=0, num_keys=1),
+        [(_X23, inside(-1, 1))],
+        WIDE,
+        None,
+        (0, 1),
+        "pairs",
+    ),
+    Operation(
+        "top_k",
+        lambda x: lax.top_k(x, 2),
+        [(_X23,)],
+        WIDE,
+        lambda x: (-np.sort(-x, 1)[:, :2], np.argsort(-x, 1)[:, :2]),
+        (),
+    ),
+    Operation(
+        "top_k", lambda x: lax.top_k(x, 2)[0], [(_X23,)], WIDE, lambda x: -np.sort(-x, 1)[:, :2], (0,), "derivative"
+    ),
 ]
 
 # primitives that exist only inside others, or whose tests are the programs of test_closure.py and the files named
@@ -311,4 +579,16 @@ ELSEWHERE = {
     "window_gather": "test_windows", "window_scatter_add": "test_windows", "reduce": "test_reductions", "reduce_window": "test_windows",
 }  # fmt: skip
 
-OPERATIONS = [*UNARY, *BINARY, *INTEGER, *COMPLEX_PARTS, *CHOICE, *SHAPE, *INDEXING, *REDUCTION, *CONTRACTION, *WINDOW, *SORTING]
+OPERATIONS = [
+    *UNARY,
+    *BINARY,
+    *INTEGER,
+    *COMPLEX_PARTS,
+    *CHOICE,
+    *SHAPE,
+    *INDEXING,
+    *REDUCTION,
+    *CONTRACTION,
+    *WINDOW,
+    *SORTING,
+]

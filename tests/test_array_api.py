@@ -572,7 +572,12 @@ def test_operators(op, dtype):
 
 
 def test_unary_operators():
-    for op, kinds in {operator.neg: NUMERIC, operator.pos: NUMERIC, operator.abs: NUMERIC, operator.invert: INTEGER}.items():
+    for op, kinds in {
+        operator.neg: NUMERIC,
+        operator.pos: NUMERIC,
+        operator.abs: NUMERIC,
+        operator.invert: INTEGER,
+    }.items():
         for dtype in kinds:
             x = sample(dtype)
             assert_same(op(xp.asarray(x)), op(strict.asarray(x)))

@@ -11,6 +11,7 @@ import asgfn
 import asgfn.numpy as jnp
 from tests.programs import PROGRAMS, VECTOR
 
+
 def direction_at(x):
     return jnp.asarray(np.cos(VECTOR), x.dtype)
 

@@ -7,11 +7,11 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
-from tests.derivatives import check_derivatives, check_vmap
 
 import asgfn
 from asgfn import lax
 from asgfn.errors import AxisError, DTypeError, ShapeError
+from tests.derivatives import check_derivatives, check_vmap
 
 rng = np.random.default_rng(0)
 

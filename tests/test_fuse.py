@@ -402,7 +402,9 @@ def test_pytrees_keywords_and_captured_values():
     params = {"a": X, "b": LABELS}
     out = asgfn.fuse(f)(params, scale=2.0)
     assert_equal(out, f(params, scale=2.0))
-    assert_close(asgfn.grad(lambda w: asgfn.fuse(lambda x: (x @ w).sum())(X))(W), asgfn.grad(lambda w: (X @ w).sum())(W))
+    assert_close(
+        asgfn.grad(lambda w: asgfn.fuse(lambda x: (x @ w).sum())(X))(W), asgfn.grad(lambda w: (X @ w).sum())(W)
+    )
 
 
 def test_takes_graphs_and_can_be_undone():

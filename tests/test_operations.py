@@ -13,7 +13,14 @@ from asgfn.test_util import check_jvp, check_vjp
 from asgfn.tree_util import tree_leaves
 from tests.operations import ELSEWHERE, OPERATIONS, Operation
 
-TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 2e-5, "complex64": 2e-5, "float64": 1e-12, "complex128": 1e-12}
+TOLERANCE = {
+    "float16": 4e-3,
+    "bfloat16": 3e-2,
+    "float32": 2e-5,
+    "complex64": 2e-5,
+    "float64": 1e-12,
+    "complex128": 1e-12,
+}
 IDS = [op.id for op in OPERATIONS]
 everything = pytest.mark.parametrize("op", OPERATIONS, ids=IDS)
 
@@ -35,7 +42,9 @@ def assert_same(a, b):
     """Equal bit for bit, NaN included."""
     a, b = np.asarray(a), np.asarray(b)
     assert a.dtype == b.dtype
-    np.testing.assert_array_equal(a.astype(np.float64) if a.dtype.kind == "V" else a, b.astype(np.float64) if b.dtype.kind == "V" else b)
+    np.testing.assert_array_equal(
+        a.astype(np.float64) if a.dtype.kind == "V" else a, b.astype(np.float64) if b.dtype.kind == "V" else b
+    )
 
 
 @everything
@@ -53,7 +62,10 @@ def test_values_and_types(op):
                 assert_same(out, again)
             if op.reference is None:
                 continue
-            wide = [np.asarray(a, np.complex128 if a.dtype.kind == "c" else np.float64) if a.dtype.kind in "fcV" else a for a in args]
+            wide = [
+                np.asarray(a, np.complex128 if a.dtype.kind == "c" else np.float64) if a.dtype.kind in "fcV" else a
+                for a in args
+            ]
             with np.errstate(all="ignore"):
                 expected = op.reference(*wide)
             for out, want in zip(outs, expected if isinstance(expected, tuple) else (expected,), strict=True):
@@ -120,7 +132,10 @@ def test_vmap_is_a_loop(op):
             stacked = [np.moveaxis(c, 0, axis) if m else a for c, a, m in zip(copies, args, mask, strict=True)]
             in_axes = tuple(axis if m else None for m in mask)
             got = tree_leaves(asgfn.vmap(op.f, in_axes=in_axes)(*stacked))
-            rows = [tree_leaves(op.f(*(c[k] if m else a for c, a, m in zip(copies, args, mask, strict=True)))) for k in range(3)]
+            rows = [
+                tree_leaves(op.f(*(c[k] if m else a for c, a, m in zip(copies, args, mask, strict=True))))
+                for k in range(3)
+            ]
             for column, out in zip(zip(*rows, strict=True), got, strict=True):
                 want = np.stack([np.asarray(x) for x in column])
                 kind = {"f": np.float64, "V": np.float64, "c": np.complex128}.get(want.dtype.kind)

@@ -10,10 +10,10 @@ import numpy as np
 from asgfn.control.common import arrays_of
 from asgfn.control.scan import scan
 from asgfn.errors import ShapeError, StructureError
+from asgfn.primitives.elementwise import add
 from asgfn.primitives.padding import concatenate, pad, rev
 from asgfn.primitives.shaping import canonical_axis, reshape
 from asgfn.primitives.slicing import slice_in_dim
-from asgfn.primitives.elementwise import add
 from asgfn.transforms.vmap import vmap
 from asgfn.tree_util import tree_leaves, tree_map, tree_unflatten
 
@@ -58,13 +58,17 @@ def associative_scan(fn: Callable, elems: Any, reverse: bool = False, axis: int 
     axes = [canonical_axis(axis, x.ndim, "associative_scan") for x in leaves]
     lengths = {x.shape[a] for x, a in zip(leaves, axes, strict=True)}
     if len(lengths) != 1:
-        raise ShapeError(f"associative_scan: all arrays must have one length along axis {axis}, got {', '.join(str(x.aval) for x in leaves)}")
+        raise ShapeError(
+            f"associative_scan: all arrays must have one length along axis {axis}, got {', '.join(str(x.aval) for x in leaves)}"
+        )
     at = axes[0]
 
     def combine(a: list, b: list) -> list:
         out, out_tree = arrays_of("associative_scan", fn(tree_unflatten(tree, a), tree_unflatten(tree, b)))
         if out_tree != tree:
-            raise StructureError(f"associative_scan: fn must return the structure of its arguments, {tree}, got {out_tree}")
+            raise StructureError(
+                f"associative_scan: fn must return the structure of its arguments, {tree}, got {out_tree}"
+            )
         return out
 
     def cut(xs: list, start: int, stop: int, step: int = 1) -> list:

@@ -21,7 +21,9 @@ def arrays_of(name: str, tree: Any) -> tuple[list[Array], Any]:
     return [as_array(x, name) for x in leaves], structure
 
 
-def trace_body(name: str, f: Callable, in_tree: Any, types: Sequence[ArrayType], names: Sequence[str] | None = None) -> tuple[Asg, list[Any], Any]:
+def trace_body(
+    name: str, f: Callable, in_tree: Any, types: Sequence[ArrayType], names: Sequence[str] | None = None
+) -> tuple[Asg, list[Any], Any]:
     """Traces a body on arguments packed as `in_tree`. Returns graph, captured tracers and the result's structure."""
     flat = FlatFunction(f, in_tree)
     asg, captured = trace_flat(flat, types, name=function_name(f), input_names=names, why=name)
@@ -51,7 +53,9 @@ def promoted_carry(name: str, init: Sequence[Array], out_types: Sequence[ArrayTy
     return result if changed else None
 
 
-def check_carry(name: str, f: Any, in_tree: Any, out_tree: Any, init: Sequence[ArrayType], out: Sequence[ArrayType]) -> None:
+def check_carry(
+    name: str, f: Any, in_tree: Any, out_tree: Any, init: Sequence[ArrayType], out: Sequence[ArrayType]
+) -> None:
     """Raises StructureError unless the body returns the carry as it got it; names every leaf that differs."""
     if in_tree != out_tree:
         raise StructureError(

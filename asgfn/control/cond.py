@@ -120,7 +120,9 @@ def _transpose(cts: Sequence[Any], index: Any, *operands: Any, branches: tuple[A
     return [None, *(next(found) if lin else None for lin in linear)]
 
 
-def _axis_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, branches: tuple[Asg, ...]) -> tuple:
+def _axis_batch(
+    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, branches: tuple[Asg, ...]
+) -> tuple:
     index, *operands = args
     index_dim, *operand_dims = dims
     batched = tuple(d is not None for d in operand_dims)
@@ -182,12 +184,19 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
         raise TypeError(f"switch: branches must be a non-empty sequence of functions, got {branches!r}")
     index = as_array(index, "switch")
     if index.shape:
-        raise ShapeError(f"switch: the index must be a scalar, got {index.aval}; apply switch under vmap to choose element by element")
+        raise ShapeError(
+            f"switch: the index must be a scalar, got {index.aval}; apply switch under vmap to choose element by element"
+        )
     if not dtypes.is_integer(index.dtype):
         raise DTypeError(f"switch: the index must be an integer, got {index.aval}")
     if config.disable_jit and hasattr(index, "value"):
         return branches[int(np.clip(index.value, 0, len(branches) - 1))](*operands)
-    return _choose("switch", clamp(np.zeros((), index.dtype), index, np.asarray(len(branches) - 1, index.dtype)), branches, operands)
+    return _choose(
+        "switch",
+        clamp(np.zeros((), index.dtype), index, np.asarray(len(branches) - 1, index.dtype)),
+        branches,
+        operands,
+    )
 
 
 def cond(pred: Any, true_fun: Callable, false_fun: Callable, *operands: Any, operand: Any = None) -> Any:
@@ -212,7 +221,9 @@ def cond(pred: Any, true_fun: Callable, false_fun: Callable, *operands: Any, ope
         operands = (operand,)
     pred = as_array(pred, "cond")
     if pred.shape:
-        raise ShapeError(f"cond: pred must be a scalar, got {pred.aval}; use asgfn.numpy.where to choose element by element, or cond under vmap")
+        raise ShapeError(
+            f"cond: pred must be a scalar, got {pred.aval}; use asgfn.numpy.where to choose element by element, or cond under vmap"
+        )
     if dtypes.is_complex(pred.dtype):
         raise DTypeError(f"cond: pred must be boolean or a real number, got {pred.aval}")
     if config.disable_jit and hasattr(pred, "value"):
@@ -261,7 +272,12 @@ def _choose(name: str, index: Any, functions: Sequence[Callable], operands: Sequ
 
 def _agree(graphs: list[Asg]) -> list[Asg]:
     columns = list(zip(*(g.out_types for g in graphs), strict=True))
-    target = [t[0] if all(u == t[0] for u in t) else ArrayType(t[0].shape, dtypes.promote_avals(t)[0], all(u.weak_type for u in t)) for t in columns]
+    target = [
+        t[0]
+        if all(u == t[0] for u in t)
+        else ArrayType(t[0].shape, dtypes.promote_avals(t)[0], all(u.weak_type for u in t))
+        for t in columns
+    ]
     result = []
     for g in graphs:
         if list(g.out_types) == target:
@@ -292,4 +308,6 @@ def _check_branches(name: str, functions: Sequence[Callable], traced: Sequence[t
             if a.shape != b.shape or not same_dtype:
                 rows.append(f"  {path}: {a} from {label(0)}, {b} from {label(k)}")
         if rows:
-            raise StructureError(f"{name}: all functions must return the same types, but these differ:\n" + "\n".join(rows))
+            raise StructureError(
+                f"{name}: all functions must return the same types, but these differ:\n" + "\n".join(rows)
+            )

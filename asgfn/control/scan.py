@@ -40,7 +40,9 @@ from asgfn.transforms.linear import linearize_graph, transpose_run
 from asgfn.tree_util import tree_map, tree_structure, tree_unflatten
 
 
-def _type(*types: ArrayType, asg: Asg, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int) -> tuple:
+def _type(
+    *types: ArrayType, asg: Asg, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int
+) -> tuple:
     n = num_consts + num_carry
     for k, (t, body) in enumerate(zip(types, asg.inputs, strict=True)):
         expected = body if k < n else body.update(shape=(length, *body.shape))
@@ -55,7 +57,9 @@ def _split(items: Sequence[Any], num_consts: int, num_carry: int) -> tuple[list,
     return list(items[:num_consts]), list(items[num_consts:n]), list(items[n:])
 
 
-def _carry_tangents(asg: Asg, nonzero: Sequence[bool], num_consts: int, num_carry: int, derive: Callable) -> tuple[Any, list[bool], Any]:
+def _carry_tangents(
+    asg: Asg, nonzero: Sequence[bool], num_consts: int, num_carry: int, derive: Callable
+) -> tuple[Any, list[bool], Any]:
     """Finds which carries have tangents: those that start with one, and those into which the body puts one."""
     consts, carry, xs = _split(nonzero, num_consts, num_carry)
     while True:
@@ -67,7 +71,9 @@ def _carry_tangents(asg: Asg, nonzero: Sequence[bool], num_consts: int, num_carr
         carry = [a or b for a, b in zip(carry, present[:num_carry], strict=True)]
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, num_consts: int, num_carry: int, **params: Any) -> tuple:
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, num_consts: int, num_carry: int, **params: Any
+) -> tuple:
     nonzero = [not is_zero(t) for t in tangents]
     (graph, _), carry_nz, present = _carry_tangents(asg, nonzero, num_consts, num_carry, jvp_graph)
     const_nz, _, xs_nz = _split(nonzero, num_consts, num_carry)
@@ -101,7 +107,9 @@ def _type_of_outputs(asg: Asg, num_carry: int, length: int) -> list[ArrayType]:
     return [t if i < num_carry else t.update(shape=(length, *t.shape)) for i, t in enumerate(asg.out_types)]
 
 
-def _linearize(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, num_consts: int, num_carry: int, **params: Any) -> tuple:
+def _linearize(
+    primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, num_consts: int, num_carry: int, **params: Any
+) -> tuple:
     nonzero = [not is_zero(t) for t in tangents]
     (known, linear, _), carry_nz, present = _carry_tangents(asg, nonzero, num_consts, num_carry, linearize_graph)
     const_nz, _, xs_nz = _split(nonzero, num_consts, num_carry)
@@ -126,7 +134,8 @@ def _linearize(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, num
     placeholders = [*consts, *([None] * (n_in - num_consts))]  # the hoisted part reads constants only
     hoisted = iter(run(outside, placeholders)) if outer_ids else iter(())
     residuals = [
-        next(hoisted) if f else primals[i] if x else next(saved) for i, f, x in zip(residual_ids, fixed, from_xs, strict=True)
+        next(hoisted) if f else primals[i] if x else next(saved)
+        for i, f, x in zip(residual_ids, fixed, from_xs, strict=True)
     ]
 
     nc, nk, nx = sum(const_nz), sum(carry_nz), sum(xs_nz)
@@ -148,7 +157,16 @@ def _linearize(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, num
     return outs[:m], tuple(next(found) if p else Zero(tangent_type(t)) for p, t in zip(present, out_types, strict=True))
 
 
-def _transpose(cts: Sequence[Any], *operands: Any, asg: Asg, num_consts: int, num_carry: int, length: int, reverse: bool, unroll: int) -> list:
+def _transpose(
+    cts: Sequence[Any],
+    *operands: Any,
+    asg: Asg,
+    num_consts: int,
+    num_carry: int,
+    length: int,
+    reverse: bool,
+    unroll: int,
+) -> list:
     linear = [is_linear(x) for x in operands]
     const_lin, carry_lin, xs_lin = _split(linear, num_consts, num_carry)
     # a carry that starts from zeros, say, is not traced but still linear inside; one that counts is not
@@ -180,7 +198,10 @@ def _transpose(cts: Sequence[Any], *operands: Any, asg: Asg, num_consts: int, nu
         found = transpose_run(asg, inputs, [*carry_cts, *(next(ys_cts) if p else None for p in ys_present)])
         const_cts, new_carry, xs_cts = _split(found, num_consts, num_carry)
         return [
-            *(instantiate_zeros(add_tangents(total, ct)) for total, ct in zip(totals, compress(const_cts, const_lin), strict=True)),
+            *(
+                instantiate_zeros(add_tangents(total, ct))
+                for total, ct in zip(totals, compress(const_cts, const_lin), strict=True)
+            ),
             *map(instantiate_zeros, new_carry),
             *map(instantiate_zeros, compress(xs_cts, xs_lin)),
         ]
@@ -212,9 +233,20 @@ def _transpose(cts: Sequence[Any], *operands: Any, asg: Asg, num_consts: int, nu
     ]
 
 
-def _axis_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, num_consts: int, num_carry: int, **params: Any) -> tuple:
+def _axis_batch(
+    axis: MappedAxis,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    asg: Asg,
+    num_consts: int,
+    num_carry: int,
+    **params: Any,
+) -> tuple:
     n = num_consts + num_carry
-    body, batched, out = batch_fixpoint(asg, [d is not None for d in dims], axis, slice(num_consts, n), slice(0, num_carry))
+    body, batched, out = batch_fixpoint(
+        asg, [d is not None for d in dims], axis, slice(num_consts, n), slice(0, num_carry)
+    )
     moved = []
     for k, (x, d, b) in enumerate(zip(args, dims, batched, strict=True)):
         if d is not None:
@@ -280,7 +312,10 @@ def scan(
             raise ShapeError("scan: give xs, or length when there is nothing to scan over")
         rows = [f"  {p}: {x.aval}" for p, x in zip(paths_of("xs", xs_tree), xs_leaves, strict=True)]
         raise ShapeError(
-            "scan: leading axes of xs" + (f" and length={length}" if length is not None else "") + " must agree, but they differ:\n" + "\n".join(rows)
+            "scan: leading axes of xs"
+            + (f" and length={length}" if length is not None else "")
+            + " must agree, but they differ:\n"
+            + "\n".join(rows)
         )
     n = lengths.pop()
     slice_types = [x.aval.update(shape=x.shape[1:]) for x in xs_leaves]
@@ -315,9 +350,13 @@ def scan(
     return tree_unflatten(init_tree, outs[:n_carry]), tree_unflatten(ys_tree, outs[n_carry:])
 
 
-def _in_python(f: Callable, init: Any, xs_tree: Any, xs: Sequence[Any], n: int, reverse: bool, slice_types: Sequence[ArrayType]) -> tuple[Any, Any]:
+def _in_python(
+    f: Callable, init: Any, xs_tree: Any, xs: Sequence[Any], n: int, reverse: bool, slice_types: Sequence[ArrayType]
+) -> tuple[Any, Any]:
     if n == 0:
-        raise ValueError("scan: a loop of length 0 needs jit (disable_jit is on), because the types of ys come from tracing")
+        raise ValueError(
+            "scan: a loop of length 0 needs jit (disable_jit is on), because the types of ys come from tracing"
+        )
     carry, ys = init, []
     for t in range(n - 1, -1, -1) if reverse else range(n):
         carry, y = f(carry, tree_unflatten(xs_tree, [index_in_dim(x, t, 0, keepdims=False) for x in xs]))
@@ -326,5 +365,3 @@ def _in_python(f: Callable, init: Any, xs_tree: Any, xs: Sequence[Any], n: int, 
         ys.reverse()
     stacked = tree_map(lambda *rows: concatenate([expand_dims(r, (0,)) for r in rows], 0), *ys)
     return carry, stacked
-
-

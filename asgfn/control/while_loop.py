@@ -43,7 +43,9 @@ from asgfn.transforms.interpret import run
 from asgfn.tree_util import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 
-def _type(*types: ArrayType, cond: Asg, body: Asg, num_cond_consts: int, num_body_consts: int, max_steps: int | None) -> tuple:
+def _type(
+    *types: ArrayType, cond: Asg, body: Asg, num_cond_consts: int, num_body_consts: int, max_steps: int | None
+) -> tuple:
     carry = types[num_cond_consts + num_body_consts :]
     for k, (t, b) in enumerate(zip(carry, body.inputs[num_body_consts:], strict=True)):
         if t.shape != b.shape or t.dtype != b.dtype:
@@ -57,7 +59,14 @@ def _parts(items: Sequence[Any], num_cond_consts: int, num_body_consts: int) -> 
 
 
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, cond: Asg, body: Asg, num_cond_consts: int, num_body_consts: int, max_steps: int | None
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    cond: Asg,
+    body: Asg,
+    num_cond_consts: int,
+    num_body_consts: int,
+    max_steps: int | None,
 ) -> tuple:
     _, const_t, carry_t = _parts(tangents, num_cond_consts, num_body_consts)
     cond_consts, body_consts, carry = _parts(primals, num_cond_consts, num_body_consts)
@@ -83,7 +92,9 @@ def _jvp(
         cond=new_cond, body=new_body, num_cond_consts=num_cond_consts, num_body_consts=k + nc, max_steps=max_steps,
     )  # fmt: skip
     moved = iter(outs[c:])
-    return outs[:c], tuple(next(moved) if nz else Zero(tangent_type(t)) for nz, t in zip(carry_nz, body.out_types, strict=True))
+    return outs[:c], tuple(
+        next(moved) if nz else Zero(tangent_type(t)) for nz, t in zip(carry_nz, body.out_types, strict=True)
+    )
 
 
 def _linearize(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple:
@@ -96,7 +107,14 @@ def _linearize(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -
 
 
 def _bounded_linearize(
-    primals: Sequence[Any], tangents: Sequence[Any], *, cond: Asg, body: Asg, num_cond_consts: int, num_body_consts: int, max_steps: int
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    cond: Asg,
+    body: Asg,
+    num_cond_consts: int,
+    num_body_consts: int,
+    max_steps: int,
 ) -> tuple:
     k, n = num_cond_consts, num_cond_consts + num_body_consts
 
@@ -140,7 +158,9 @@ def _axis_batch(
         new_cond, _ = batch_graph(cond, (*cond_mask[:num_cond_consts], *carry_b), axis, (True,))
     front = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
     cond_consts, body_consts, carry = _parts(front, num_cond_consts, num_body_consts)
-    carry = [broadcast_front(x, axis.size) if b and d is None else x for x, b, d in zip(carry, carry_b, carry_d, strict=True)]
+    carry = [
+        broadcast_front(x, axis.size) if b and d is None else x for x, b, d in zip(carry, carry_b, carry_d, strict=True)
+    ]
     if not pred_b:
         outs = bind(
             while_p, *cond_consts, *body_consts, *carry,
@@ -155,7 +175,10 @@ def _axis_batch(
         ccs, bcs, old = _parts(xs, num_cond_consts, num_body_consts)
         (go,) = run(new_cond, [*ccs, *old])
         new = run(new_body, [*bcs, *old])
-        return [select_n(go if o.ndim == 1 else broadcast_in_dim(go, o.shape, (0,)), o, nw) for o, nw in zip(old, new, strict=True)]
+        return [
+            select_n(go if o.ndim == 1 else broadcast_in_dim(go, o.shape, (0,)), o, nw)
+            for o, nw in zip(old, new, strict=True)
+        ]
 
     test, _ = trace_flat(any_goes, new_cond.inputs, name=cond.name, why="while_loop")
     types = [x.aval for x in (*cond_consts, *body_consts)] + list(new_body.inputs[num_body_consts:])
@@ -227,9 +250,13 @@ def _as_bool(name: str, f: Callable, x: Any) -> Any:
         raise StructureError(f"{name}: {function_name(f)} must return one boolean scalar, got {tree_structure(x)}")
     x = as_array(x, name)
     if x.shape:
-        raise ShapeError(f"{name}: {function_name(f)} must return a boolean scalar, got {x.aval}; reduce it with .any() or .all()")
+        raise ShapeError(
+            f"{name}: {function_name(f)} must return a boolean scalar, got {x.aval}; reduce it with .any() or .all()"
+        )
     if x.dtype != np.bool_:
-        raise DTypeError(f"{name}: {function_name(f)} must return a boolean scalar, got {x.aval}; compare it with something")
+        raise DTypeError(
+            f"{name}: {function_name(f)} must return a boolean scalar, got {x.aval}; compare it with something"
+        )
     return x
 
 
@@ -279,7 +306,9 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any, *, unro
     except (ConcretizationError, TypeError):
         init = (lo, hi, init_val)
         one = np.ones((), dtype)
-        _, _, val = _while("fori_loop", lambda c: lt(c[0], c[1]), lambda c: (add(c[0], one), c[1], body_fun(c[0], c[2])), init, None)
+        _, _, val = _while(
+            "fori_loop", lambda c: lt(c[0], c[1]), lambda c: (add(c[0], one), c[1], body_fun(c[0], c[2])), init, None
+        )
         return val
     if config.disable_jit:
         val = init_val
@@ -288,6 +317,10 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any, *, unro
         return val
     one = np.ones((), dtype)
     (_, val), _ = scan(
-        lambda c, _: ((add(c[0], one), body_fun(c[0], c[1])), None), (lo, init_val), None, length=max(last - first, 0), unroll=unroll or 1
+        lambda c, _: ((add(c[0], one), body_fun(c[0], c[1])), None),
+        (lo, init_val),
+        None,
+        length=max(last - first, 0),
+        unroll=unroll or 1,
     )
     return val

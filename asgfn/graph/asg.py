@@ -115,7 +115,10 @@ class Asg:
         put("outputs", tuple(outputs))
         put("name", name)
         names = tuple(input_names) if input_names is not None else ()
-        put("input_names", names if len(names) == len(self.inputs) else tuple(f"arg{i}" for i in range(len(self.inputs))))
+        put(
+            "input_names",
+            names if len(names) == len(self.inputs) else tuple(f"arg{i}" for i in range(len(self.inputs))),
+        )
         put("in_tree", in_tree)
         put("out_tree", out_tree)
 
@@ -136,7 +139,17 @@ class Asg:
         """A copy with some attributes replaced; the old graph stays as it was."""
         fields = {
             k: getattr(self, k)
-            for k in ("inputs", "constants", "nodes", "outputs", "constant_types", "name", "input_names", "in_tree", "out_tree")
+            for k in (
+                "inputs",
+                "constants",
+                "nodes",
+                "outputs",
+                "constant_types",
+                "name",
+                "input_names",
+                "in_tree",
+                "out_tree",
+            )
         }
         if "constants" in changes and "constant_types" not in changes:
             fields["constant_types"] = None

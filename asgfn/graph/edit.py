@@ -16,7 +16,9 @@ class GraphBuilder:
     `add_*` methods return new ids; the caller maps the old graph's ids to them.
     """
 
-    def __init__(self, inputs: Sequence[ArrayType], constants: Sequence[Any] = (), constant_types: Sequence[ArrayType] = ()):
+    def __init__(
+        self, inputs: Sequence[ArrayType], constants: Sequence[Any] = (), constant_types: Sequence[ArrayType] = ()
+    ):
         self.inputs = list(inputs)
         self.constants = list(constants)
         self.constant_types = list(constant_types)
@@ -69,7 +71,9 @@ def prune(asg: Asg, effects: bool = True) -> Asg:
     for index in range(len(asg.nodes) - 1, -1, -1):
         node = asg.nodes[index]
         first = firsts[index]
-        if (effects and node.primitive.is_effectful(node.params)) or any(first + k in live for k in range(len(node.out_types))):
+        if (effects and node.primitive.is_effectful(node.params)) or any(
+            first + k in live for k in range(len(node.out_types))
+        ):
             keep[index] = True
             live.update(node.inputs)
     n = len(asg.inputs)
@@ -86,7 +90,11 @@ def prune(asg: Asg, effects: bool = True) -> Asg:
             for k, i in enumerate(builder.add(node, [new[i] for i in node.inputs])):
                 new[first + k] = i
     return builder.build(
-        [new[i] for i in asg.outputs], name=asg.name, input_names=asg.input_names, in_tree=asg.in_tree, out_tree=asg.out_tree
+        [new[i] for i in asg.outputs],
+        name=asg.name,
+        input_names=asg.input_names,
+        in_tree=asg.in_tree,
+        out_tree=asg.out_tree,
     )
 
 
@@ -102,10 +110,16 @@ def rebuild(asg: Asg, edit: Callable[[GraphBuilder, int, Node, Sequence[int]], S
     for index, node in enumerate(asg.nodes):
         made = edit(builder, index, node, [new[i] for i in node.inputs])
         if len(made) != len(node.out_types):
-            raise GraphError(f"edit of node {index} ({node.primitive}) gave {len(made)} values for {len(node.out_types)} outputs")
+            raise GraphError(
+                f"edit of node {index} ({node.primitive}) gave {len(made)} values for {len(node.out_types)} outputs"
+            )
         new.extend(made)
     return builder.build(
-        [new[i] for i in asg.outputs], name=asg.name, input_names=asg.input_names, in_tree=asg.in_tree, out_tree=asg.out_tree
+        [new[i] for i in asg.outputs],
+        name=asg.name,
+        input_names=asg.input_names,
+        in_tree=asg.in_tree,
+        out_tree=asg.out_tree,
     )
 
 
@@ -167,7 +181,11 @@ def insert_after(asg: Asg, value: int, primitive: Any, params: Mapping[str, Any]
             if first + k == value:
                 insert(i)
     return builder.build(
-        [new[i] for i in asg.outputs], name=asg.name, input_names=asg.input_names, in_tree=asg.in_tree, out_tree=asg.out_tree
+        [new[i] for i in asg.outputs],
+        name=asg.name,
+        input_names=asg.input_names,
+        in_tree=asg.in_tree,
+        out_tree=asg.out_tree,
     )
 
 
@@ -181,7 +199,9 @@ def delete_node(asg: Asg, index: int, through: int = 0) -> Asg:
     _check_index(asg, index)
     node = asg.nodes[index]
     if len(node.out_types) != 1 or not 0 <= through < len(node.inputs):
-        raise GraphError(f"delete_node: node {index} ({node.primitive}) has {len(node.out_types)} outputs and {len(node.inputs)} operands")
+        raise GraphError(
+            f"delete_node: node {index} ({node.primitive}) has {len(node.out_types)} outputs and {len(node.inputs)} operands"
+        )
     builder = GraphBuilder(asg.inputs, asg.constants, asg.constant_types)
     types = [*asg.inputs, *asg.constant_types]
     new = {i: i for i in range(len(types))}
@@ -195,7 +215,11 @@ def delete_node(asg: Asg, index: int, through: int = 0) -> Asg:
         for j, i in enumerate(builder.add(other, inputs)):
             new[first + j] = i
     return builder.build(
-        [new[i] for i in asg.outputs], name=asg.name, input_names=asg.input_names, in_tree=asg.in_tree, out_tree=asg.out_tree
+        [new[i] for i in asg.outputs],
+        name=asg.name,
+        input_names=asg.input_names,
+        in_tree=asg.in_tree,
+        out_tree=asg.out_tree,
     )
 
 

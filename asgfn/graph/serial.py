@@ -97,7 +97,14 @@ def _encode_graph(asg: Asg) -> dict:
     for node in asg.nodes:
         params = {k: _encode(v, f"node {node.primitive}, parameter {k}") for k, v in node.params.items()}
         nodes.append(
-            [node.primitive.name, list(node.inputs), params, [type_id(t) for t in node.out_types], node.scope, source_id(node.source)]
+            [
+                node.primitive.name,
+                list(node.inputs),
+                params,
+                [type_id(t) for t in node.out_types],
+                node.scope,
+                source_id(node.source),
+            ]
         )
     body = {
         "name": asg.name,
@@ -230,7 +237,9 @@ def from_bytes(data: bytes) -> Asg:
         raise GraphError(f"not a graph: the data ({len(data)} bytes) does not start with the mark of one")
     version = data[len(MAGIC)]
     if version != VERSION:
-        raise GraphError(f"this graph was stored in version {version} of the format; this asgfn reads version {VERSION}")
+        raise GraphError(
+            f"this graph was stored in version {version} of the format; this asgfn reads version {VERSION}"
+        )
     (crc,) = struct.unpack("<I", data[len(MAGIC) + 1 : head])
     body = data[head:]
     if zlib.crc32(body) != crc:

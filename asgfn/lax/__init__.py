@@ -7,6 +7,7 @@ from asgfn.control.cond import switch as switch
 from asgfn.control.scan import scan as scan
 from asgfn.control.while_loop import fori_loop as fori_loop
 from asgfn.control.while_loop import while_loop as while_loop
+from asgfn.primitives.callbacks import stop_gradient as stop_gradient
 from asgfn.primitives.collectives import all_gather as all_gather
 from asgfn.primitives.collectives import all_to_all as all_to_all
 from asgfn.primitives.collectives import axis_index as axis_index
@@ -169,4 +170,3 @@ from asgfn.primitives.transcendental import tan as tan
 from asgfn.primitives.transcendental import tanh as tanh
 from asgfn.primitives.windows import reduce_window as reduce_window
 from asgfn.primitives.windows import reduce_window_shape_tuple as reduce_window_shape_tuple
-from asgfn.primitives.callbacks import stop_gradient as stop_gradient

@@ -118,7 +118,9 @@ def _check(query: Array, key: Array, value: Array, bias: Array | None, mask: Arr
     for extra in (bias, mask):
         wanted = (batch, heads, queries, keys)
         if extra is not None and any(n not in (1, m) for n, m in zip(extra.shape, wanted, strict=True)):
-            raise ShapeError(f"dot_product_attention: bias and mask must broadcast to [B, N, T, S] = {wanted}; got {listed}")
+            raise ShapeError(
+                f"dot_product_attention: bias and mask must broadcast to [B, N, T, S] = {wanted}; got {listed}"
+            )
 
 
 def _sequence_lengths(name: str, lengths: ArrayLike | None, batch: int) -> Array | None:

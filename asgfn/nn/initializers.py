@@ -116,7 +116,9 @@ def variance_scaling(
     if mode not in _FAN_MODES:
         raise ValueError(f"variance_scaling: mode must be one of {sorted(_FAN_MODES)}, got {mode!r}")
     if distribution not in _DISTRIBUTIONS:
-        raise ValueError(f"variance_scaling: distribution must be one of {sorted(_DISTRIBUTIONS)}, got {distribution!r}")
+        raise ValueError(
+            f"variance_scaling: distribution must be one of {sorted(_DISTRIBUTIONS)}, got {distribution!r}"
+        )
 
     def init(key: Array, shape: Sequence[int], dtype: Any = dtype) -> Array:
         dtype = _inexact("variance_scaling", dtype)

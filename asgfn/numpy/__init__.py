@@ -474,6 +474,10 @@ from asgfn.tracing import Array as ndarray  # noqa: N813
 
 from asgfn.numpy import array_methods as _array_methods  # isort: skip  (gives Array its operators and methods)
 
+from asgfn.numpy import linalg as linalg  # isort: skip
+
+from asgfn.numpy import fft as fft  # isort: skip
+
 e = _math.e
 pi = _math.pi
 inf = _math.inf

@@ -45,7 +45,9 @@ def apply_over_axes(func: Callable[[Any, int], Array], a: ArrayLike, axes: int |
         if result.ndim == a.ndim - 1:
             result = lax.expand_dims(result, (axis,))
         elif result.ndim != a.ndim:
-            raise ShapeError(f"apply_over_axes: the function turned shape {a.shape} into {result.shape}; it may drop axis {axis} only")
+            raise ShapeError(
+                f"apply_over_axes: the function turned shape {a.shape} into {result.shape}; it may drop axis {axis} only"
+            )
         a = result
     return a
 
@@ -89,7 +91,9 @@ def vectorize(
         arrays = [to_array("vectorize", args[i]) for i in positions] + [to_array("vectorize", kwargs[k]) for k in keys]
         inputs = cores[0] if cores is not None else [()] * len(arrays)
         if len(inputs) != len(arrays):
-            raise ShapeError(f"vectorize: signature {signature!r} has {len(inputs)} inputs, but {len(arrays)} were given")
+            raise ShapeError(
+                f"vectorize: signature {signature!r} has {len(inputs)} inputs, but {len(arrays)} were given"
+            )
 
         def core(*values: Any) -> Any:
             full = dict(fixed) | dict(zip(positions, values, strict=False))
@@ -117,11 +121,15 @@ def _core_sizes(inputs: list[tuple[str, ...]], values: Sequence[Any]) -> dict[st
 def _check_results(result: Any, outputs: list[tuple[str, ...]], sizes: dict[str, int], signature: str) -> None:
     results = result if isinstance(result, tuple) else (result,)
     if len(results) != len(outputs):
-        raise ShapeError(f"vectorize: the function returned {len(results)} results, its signature {signature!r} says {len(outputs)}")
+        raise ShapeError(
+            f"vectorize: the function returned {len(results)} results, its signature {signature!r} says {len(outputs)}"
+        )
     for names, value in zip(outputs, results, strict=True):
         shape = np.shape(value)
         if len(shape) != len(names) or any(sizes.setdefault(n, s) != s for n, s in zip(names, shape, strict=True)):
-            raise ShapeError(f"vectorize: a result of shape {shape} does not have the core shape {names} of {signature!r}")
+            raise ShapeError(
+                f"vectorize: a result of shape {shape} does not have the core shape {names} of {signature!r}"
+            )
 
 
 def _broadcast_map(core: Callable, arrays: Sequence[Array], core_ranks: Sequence[int]) -> Callable:
@@ -129,7 +137,9 @@ def _broadcast_map(core: Callable, arrays: Sequence[Array], core_ranks: Sequence
     loops = []
     for array, rank in zip(arrays, core_ranks, strict=True):
         if array.ndim < rank:
-            raise ShapeError(f"vectorize: an argument of shape {array.shape} has fewer axes than its core shape ({rank})")
+            raise ShapeError(
+                f"vectorize: an argument of shape {array.shape} has fewer axes than its core shape ({rank})"
+            )
         loops.append(array.shape[: array.ndim - rank])
     shape = broadcast_shapes(*loops)
     mapped = core

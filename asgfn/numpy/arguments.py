@@ -57,7 +57,9 @@ def to_arrays(name: str, *args: Any) -> list[Array]:
 
 def refuse_out(name: str, out: Any) -> None:
     if out is not None:
-        raise NotImplementedError(f"{name}: out= is not supported, because arrays are immutable; use the result instead")
+        raise NotImplementedError(
+            f"{name}: out= is not supported, because arrays are immutable; use the result instead"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- dtypes

@@ -86,7 +86,7 @@ def fmod(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     return lax.rem(*_real_operands("fmod", x1, x2))
 
 
-def divmod(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:  # noqa: A001 (NumPy's name)
+def divmod(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:
     """(floor_divide(x1, x2), remainder(x1, x2))."""
     x1, x2 = _real_operands("divmod", x1, x2)
     if dtypes.is_integer(x1.dtype):
@@ -115,7 +115,7 @@ def power(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     return _power_of_integers(numeric(x1), numeric(x2))
 
 
-pow = power  # noqa: A001 (the array API's name)
+pow = power
 
 
 def _integer_power(x: Array, exponent: int) -> Array:
@@ -170,7 +170,7 @@ def _round_half_even(x: Any) -> Array:
     return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
-def round(a: ArrayLike, decimals: int = 0, out: None = None) -> Array:  # noqa: A001 (NumPy's name)
+def round(a: ArrayLike, decimals: int = 0, out: None = None) -> Array:
     """Rounds to `decimals` places, halves to the even neighbour: round(0.5) is 0, round(1.5) is 2.
 
     Negative decimals round to tens, hundreds, ...; integers stay integers.

@@ -56,6 +56,6 @@ class ArrayNamespaceInfo:
         return {name: dtype for name, dtype in stored.items() if any(_KINDS[one](dtype) for one in kinds)}
 
 
-def __array_namespace_info__() -> ArrayNamespaceInfo:  # noqa: N807
+def __array_namespace_info__() -> ArrayNamespaceInfo:
     """Inspection of the namespace: capabilities, devices, dtypes (array API standard)."""
     return ArrayNamespaceInfo()

@@ -118,7 +118,7 @@ def _astype(self: Array, dtype: Any, copy: bool = False, device: Any = None) -> 
     return dtype_tools.astype(self, dtype, copy=copy, device=device)
 
 
-def _view(self: Array, dtype: Any = None, type: None = None) -> Array:  # noqa: A002 (NumPy's name)
+def _view(self: Array, dtype: Any = None, type: None = None) -> Array:
     """The same bits as another dtype; the last axis grows or shrinks with the width."""
     if type is not None:
         raise NotImplementedError("view: the argument type= is not supported")
@@ -132,7 +132,9 @@ def _view(self: Array, dtype: Any = None, type: None = None) -> Array:  # noqa: 
             raise DTypeError(f"view: {self.dtype} and {target} have different widths")
         return convert(self, target) if self.dtype == np.bool_ else ufuncs.not_equal(self, 0)
     if dtypes.is_complex(self.dtype):
-        parts = lax.concatenate([lax.expand_dims(part, (self.ndim,)) for part in (lax.real(self), lax.imag(self))], self.ndim)
+        parts = lax.concatenate(
+            [lax.expand_dims(part, (self.ndim,)) for part in (lax.real(self), lax.imag(self))], self.ndim
+        )
         return _view(lax.reshape(parts, (*self.shape[:-1], 2 * self.shape[-1]) if self.ndim else (2,)), target)
     if dtypes.is_complex(target):
         halves = _view(self, dtypes.real_dtype(target))
@@ -142,7 +144,9 @@ def _view(self: Array, dtype: Any = None, type: None = None) -> Array:  # noqa: 
     if old == new:
         return lax.bitcast_convert_type(self, target)
     if not self.ndim:
-        raise ShapeError(f"view: an array of rank 0 cannot be viewed as {target}, which has another width than {self.dtype}")
+        raise ShapeError(
+            f"view: an array of rank 0 cannot be viewed as {target}, which has another width than {self.dtype}"
+        )
     last = self.shape[-1]
     if old > new:
         return lax.reshape(lax.bitcast_convert_type(self, target), (*self.shape[:-1], last * (old // new)))
@@ -225,7 +229,7 @@ _METHODS: dict[str, Callable] = {
     "copy": _copy,
     "conj": _conj,
     "conjugate": _conj,
-    "clip": lambda self, min=None, max=None: clip(self, min, max),  # noqa: A006
+    "clip": lambda self, min=None, max=None: clip(self, min, max),
 }
 
 # These take the array as their first argument and serve as methods as they are.

@@ -33,7 +33,7 @@ _PYTHON_SCALARS = (bool, int, float, complex)
 
 
 def array(
-    object: Any,  # noqa: A002 (NumPy's name)
+    object: Any,
     dtype: DTypeLike = None,
     copy: bool | None = True,
     order: str | None = "K",
@@ -109,7 +109,11 @@ def _from_anything(data: Any, dtype: np.dtype | None) -> Array:
         return _from_numpy(np.from_dlpack(data), dtype)
     if isinstance(data, (bytes, bytearray, memoryview)):
         return _from_numpy(np.array(memoryview(data)), dtype)
-    if isinstance(data, (range, Iterable)) and not isinstance(data, (str, dict, set, frozenset)) and hasattr(data, "__len__"):
+    if (
+        isinstance(data, (range, Iterable))
+        and not isinstance(data, (str, dict, set, frozenset))
+        and hasattr(data, "__len__")
+    ):
         return _from_sequence(list(data), dtype)
     raise DTypeError(f"array: a {type(data).__name__} cannot become an array: {data!r:.80}")
 
@@ -185,7 +189,11 @@ def _from_numpy_sequence(data: Any, leaves: list[Any], dtype: np.dtype | None) -
         dtype = dtypes.default_float()
     try:
         with np.errstate(all="ignore"):
-            value = np.array(data) if leaf_types & {float, complex} and not dtypes.is_inexact(dtype) else np.array(data, dtype)
+            value = (
+                np.array(data)
+                if leaf_types & {float, complex} and not dtypes.is_inexact(dtype)
+                else np.array(data, dtype)
+            )
             value = _real_if_asked(value, dtype).astype(dtype, copy=False)
     except OverflowError:
         raise OverflowError(f"array: an element is too large for {dtype}") from None
@@ -227,7 +235,7 @@ def frombuffer(buffer: bytes | Any, dtype: DTypeLike = float, count: int = -1, o
     return _from_numpy(np.frombuffer(buffer, dtypes.canonicalize(dtype), count, offset), None)
 
 
-def fromiter(iter: Iterable[Any], dtype: DTypeLike, count: int = -1) -> Array:  # noqa: A002
+def fromiter(iter: Iterable[Any], dtype: DTypeLike, count: int = -1) -> Array:
     """A vector from an iterable of numbers."""
     return _from_numpy(np.fromiter(iter, dtypes.canonicalize(dtype), count), None)
 
@@ -237,7 +245,9 @@ def fromstring(string: str, dtype: DTypeLike = float, count: int = -1, *, sep: s
     return _from_numpy(np.fromstring(string, dtypes.canonicalize(dtype), count, sep=sep), None)
 
 
-def fromfile(file: str | os.PathLike, dtype: DTypeLike = float, count: int = -1, sep: str = "", offset: int = 0) -> Array:
+def fromfile(
+    file: str | os.PathLike, dtype: DTypeLike = float, count: int = -1, sep: str = "", offset: int = 0
+) -> Array:
     """A vector from a file of raw numbers, or of text when `sep` is given."""
     return _from_numpy(np.fromfile(file, dtypes.canonicalize(dtype), count, sep, offset), None)
 
@@ -280,7 +290,9 @@ def full(
     weak = dtype is None and type(fill_value) in _PYTHON_SCALARS
     value = to_array("full", fill_value)
     if dtype is not None:
-        value = convert(value, dtypes.canonicalize(dtype)) if isinstance(fill_value, Array) else array(fill_value, dtype)
+        value = (
+            convert(value, dtypes.canonicalize(dtype)) if isinstance(fill_value, Array) else array(fill_value, dtype)
+        )
     if broadcast_shapes(value.shape, shape) != shape:
         raise ShapeError(f"full: a fill value of shape {value.shape} does not broadcast to shape {shape}")
     result = broadcast_operand(value, shape) if weak else broadcast_operand(_strong(value), shape)
@@ -346,9 +358,7 @@ def full_like(
     return full(shape, fill_value, a.dtype if dtype is None else dtype, device=device)
 
 
-def fromfunction(
-    function: Callable[..., Any], shape: Shape, *, dtype: DTypeLike = float, **kwargs: Any
-) -> Any:
+def fromfunction(function: Callable[..., Any], shape: Shape, *, dtype: DTypeLike = float, **kwargs: Any) -> Any:
     """`function(i, j, ...)` of the index grids of a shape."""
     shape = canonical_shape("fromfunction", shape)
     dtype = dtypes.canonicalize(dtype)

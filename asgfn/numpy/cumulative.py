@@ -165,9 +165,11 @@ def gradient(
     elif len(varargs) == len(axes):
         spacings = varargs
     else:
-        raise DTypeError(f"gradient: {len(varargs)} spacings were given for {len(axes)} axes; give none, one, or one each")
+        raise DTypeError(
+            f"gradient: {len(varargs)} spacings were given for {len(axes)} axes; give none, one, or one each"
+        )
     results = [_derivative(f, i, spacing, order) for i, spacing in zip(axes, spacings, strict=True)]
-    if axis is not None and np.ndim(axis) == 0 or f.ndim == 1:
+    if (axis is not None and np.ndim(axis) == 0) or f.ndim == 1:
         return results[0]
     return results
 

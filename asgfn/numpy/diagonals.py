@@ -33,7 +33,7 @@ def _offset_rows(shape: tuple[int, ...], k: int) -> tuple[Array, Array]:
     return (lax.add(rows, constant(int(k), _INDEX)) if k else rows), columns
 
 
-def _matrix_size(name: str, N: int, M: int | None) -> tuple[int, int]:  # noqa: N803
+def _matrix_size(name: str, N: int, M: int | None) -> tuple[int, int]:
     rows, columns = N.__index__(), N.__index__() if M is None else M.__index__()
     if rows < 0 or columns < 0:
         raise ShapeError(f"{name}: sizes must not be negative, got {rows} and {columns}")
@@ -41,8 +41,8 @@ def _matrix_size(name: str, N: int, M: int | None) -> tuple[int, int]:  # noqa: 
 
 
 def eye(
-    N: int,  # noqa: N803 (NumPy's names)
-    M: int | None = None,  # noqa: N803
+    N: int,
+    M: int | None = None,
     k: int = 0,
     dtype: DTypeLike = None,
     *,
@@ -59,7 +59,7 @@ def identity(n: int, dtype: DTypeLike = None) -> Array:
     return eye(n, dtype=dtype)
 
 
-def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> Array:  # noqa: N803
+def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = None) -> Array:
     """An N x M matrix with ones on and below the k-th diagonal and zeros above."""
     dtype = dtypes.default_float() if dtype is None else dtypes.canonicalize(dtype)
     return convert(lax.ge(*_offset_rows(_matrix_size("tri", N, M), k)), dtype)
@@ -217,7 +217,7 @@ def mask_indices(n: int, mask_func: Callable[[Array, Any], Array], k: Any = 0, *
     return nonzero(mask_func(lax.full((n, n), 1, dtypes.default_int()), k), size=size)
 
 
-def vander(x: ArrayLike, /, N: int | None = None, increasing: bool = False) -> Array:  # noqa: N803
+def vander(x: ArrayLike, /, N: int | None = None, increasing: bool = False) -> Array:
     """The Vandermonde matrix of a vector: columns are its powers, N - 1 to 0 (0 to N - 1 if `increasing`)."""
     x = numeric(to_array("vander", x))
     if x.ndim != 1:

@@ -83,7 +83,7 @@ complexfloating, character, flexible, object_ = np.complexfloating, np.character
 dtype = np.dtype
 
 
-class finfo:  # noqa: N801 (NumPy's name)
+class finfo:
     """Limits of a floating dtype, as Python numbers; for a complex dtype those of its parts.
 
     Attributes:
@@ -111,7 +111,7 @@ class finfo:  # noqa: N801 (NumPy's name)
         return f"finfo(min={self.min}, max={self.max}, eps={self.eps}, dtype={self.dtype.name})"
 
 
-class iinfo:  # noqa: N801 (NumPy's name)
+class iinfo:
     """Limits of an integer dtype: `bits`, `max`, `min` as Python ints, and `dtype`."""
 
     def __init__(self, int_type: Any) -> None:

@@ -46,7 +46,9 @@ def _fft(
     else:
         lengths = [int(n) for n in s]
     if any(n < 1 for n in lengths):
-        raise ShapeError(f"{name}: every transform must have at least one point, got lengths {tuple(lengths)} for {a.aval}")
+        raise ShapeError(
+            f"{name}: every transform must have at least one point, got lengths {tuple(lengths)} for {a.aval}"
+        )
     result = _transform(kind, a, axes, lengths)
     factor = _factor(kind, norm, math.prod(lengths))
     return result if factor == 1 else result * factor

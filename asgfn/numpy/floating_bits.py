@@ -93,7 +93,9 @@ def frexp(x: ArrayLike, /) -> tuple[Array, Array]:
     tiny = lax.lt(lax.abs(x), constant(2.0 ** (1 - layout.bias), x.dtype))
     scaled = lax.select(tiny, lax.mul(x, constant(2.0 ** (layout.mantissa + 1), x.dtype)), x)
     bits = lax.bitcast_convert_type(scaled, integer)
-    exponent = lax.bitwise_and(lax.shift_right_arithmetic(bits, constant(layout.mantissa, integer)), constant(field, integer))
+    exponent = lax.bitwise_and(
+        lax.shift_right_arithmetic(bits, constant(layout.mantissa, integer)), constant(field, integer)
+    )
     special = lax.bitwise_or(lax.eq(x, constant(0, x.dtype)), lax.eq(exponent, constant(field, integer)))
     shift = lax.select(tiny, constant(layout.bias + layout.mantissa, integer), constant(layout.bias - 1, integer))
     exponent = convert(lax.select(special, constant(0, integer), lax.sub(exponent, shift)), np.dtype(np.int32))

@@ -60,9 +60,7 @@ def bincount(x: ArrayLike, weights: ArrayLike | None = None, minlength: int = 0,
 # --------------------------------------------------------------------------------------------------------- histograms
 
 
-def histogram_bin_edges(
-    a: ArrayLike, bins: Any = 10, range: Any = None, weights: ArrayLike | None = None  # noqa: A002
-) -> Array:
+def histogram_bin_edges(a: ArrayLike, bins: Any = 10, range: Any = None, weights: ArrayLike | None = None) -> Array:
     """The edges of `bins` equal bins over `range` (from the smallest to the largest element by default).
 
     `bins` may be the edges themselves, or the name of one of NumPy's rules for their number (concrete values only).
@@ -103,7 +101,7 @@ def _bin_of(x: Array, edges: Array) -> Array:
 def histogram(
     a: ArrayLike,
     bins: Any = 10,
-    range: Any = None,  # noqa: A002
+    range: Any = None,
     weights: ArrayLike | None = None,
     density: bool | None = None,
 ) -> tuple[Array, Array]:
@@ -129,7 +127,7 @@ def histogram2d(
     x: ArrayLike,
     y: ArrayLike,
     bins: Any = 10,
-    range: Any = None,  # noqa: A002
+    range: Any = None,
     weights: ArrayLike | None = None,
     density: bool | None = None,
 ) -> tuple[Array, Array, Array]:
@@ -152,7 +150,7 @@ def histogram2d(
 def histogramdd(
     sample: ArrayLike | Sequence[ArrayLike],
     bins: Any = 10,
-    range: Any = None,  # noqa: A002
+    range: Any = None,
     weights: ArrayLike | None = None,
     density: bool | None = None,
 ) -> tuple[Array, list[Array]]:
@@ -208,5 +206,3 @@ def _histogram(
             widths = convert(diff(edge), counts.dtype)
             counts = lax.div(counts, lax.broadcast_in_dim(widths, counts.shape, (axis,)))
     return counts, edges
-
-

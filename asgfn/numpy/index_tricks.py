@@ -136,7 +136,9 @@ class _Concatenator:
         if isinstance(part, slice):
             start, step = part.start or 0, 1 if part.step is None else part.step
             array = (
-                linspace(start, part.stop, int(abs(step))) if isinstance(step, complex) else arange(start, part.stop, step)
+                linspace(start, part.stop, int(abs(step)))
+                if isinstance(step, complex)
+                else arange(start, part.stop, step)
             )
         elif isinstance(part, str):
             raise DTypeError(f"{self._name}: a directive must come first, found {part!r}")

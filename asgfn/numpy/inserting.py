@@ -71,7 +71,9 @@ def delete(arr: ArrayLike, obj: Any, axis: int | None = None, *, assume_unique_i
         flat = known.reshape(-1).astype(np.int64)
         outside = flat[(flat < -size) | (flat >= size)]
         if outside.size:
-            raise IndexOutOfRangeError(f"delete: index {outside[0]} is out of bounds for axis {axis} of shape {arr.shape}")
+            raise IndexOutOfRangeError(
+                f"delete: index {outside[0]} is out of bounds for axis {axis} of shape {arr.shape}"
+            )
         return _keep(arr, np.delete(np.arange(size), flat), axis)
     obj = to_array("delete", obj)
     if obj.dtype == np.bool_:
@@ -131,7 +133,11 @@ def insert(arr: ArrayLike, obj: Any, values: ArrayLike, axis: int | None = None)
         new = lax.transpose(new, order) if axis and np.ndim(values) else new
         count = new.shape[axis]
     else:
-        count = positions.shape[0] if positions.shape[0] != 1 else (new.shape[axis - arr.ndim] if new.ndim >= arr.ndim - axis else 1)
+        count = (
+            positions.shape[0]
+            if positions.shape[0] != 1
+            else (new.shape[axis - arr.ndim] if new.ndim >= arr.ndim - axis else 1)
+        )
     positions = lax.reshape(positions, (positions.size,))
     new = broadcast_operand(new, (*arr.shape[:axis], count, *arr.shape[axis + 1 :]))
     if count == 0:
@@ -225,5 +231,3 @@ def put(a: ArrayLike, ind: ArrayLike, v: ArrayLike, mode: str | None = None, *, 
     elif mode is not None:
         raise DTypeError(f"put: mode must be None, 'clip' or 'wrap', got {mode!r}")
     return lax.reshape(lax.reshape(a, (a.size,)).at[ind].set(v, mode="drop"), a.shape)
-
-

@@ -188,7 +188,9 @@ def _split(name: str, ary: ArrayLike, indices_or_sections: Any, axis: int) -> li
         if count <= 0:
             raise ShapeError(f"{name}: the number of pieces must be positive, got {count}")
         if size % count and name != "array_split":
-            raise ShapeError(f"{name}: axis {axis} of shape {ary.shape} cannot be cut into {count} equal pieces; use array_split")
+            raise ShapeError(
+                f"{name}: axis {axis} of shape {ary.shape} cannot be cut into {count} equal pieces; use array_split"
+            )
         longer = size % count
         bounds = [i * (size // count) + min(i, longer) for i in range(count + 1)]
     pairs = zip(bounds[:-1], bounds[1:], strict=True)
@@ -198,7 +200,7 @@ def _split(name: str, ary: ArrayLike, indices_or_sections: Any, axis: int) -> li
 # ---------------------------------------------------------------------------------------------------------- repeating
 
 
-def tile(A: ArrayLike, reps: int | Sequence[int]) -> Array:  # noqa: N803 (NumPy's name)
+def tile(A: ArrayLike, reps: int | Sequence[int]) -> Array:
     """The array repeated as a whole, `reps[i]` times along axis i."""
     a = to_array("tile", A)
     counts = tuple(int(r) for r in ((reps,) if np.ndim(reps) == 0 else reps))

@@ -44,7 +44,7 @@ def size(a: ArrayLike, axis: int | Sequence[int] | None = None) -> int:
 
 def reshape(
     a: ArrayLike,
-    shape: int | Sequence[int],  # noqa: A002
+    shape: int | Sequence[int],
     order: str = "C",
     *,
     copy: bool | None = None,
@@ -83,7 +83,9 @@ def resolve_shape(old: tuple[int, ...], new: Any) -> tuple[int, ...]:
     if holes:
         known = math.prod(size for i, size in enumerate(sizes) if i not in holes)
         if known == 0 or total % known:
-            raise ShapeError(f"reshape: cannot fit {total} elements of shape {old} into {tuple(new)}: {known} does not divide {total}")
+            raise ShapeError(
+                f"reshape: cannot fit {total} elements of shape {old} into {tuple(new)}: {known} does not divide {total}"
+            )
         sizes[holes[0]] = total // known
     elif math.prod(sizes) != total:
         raise ShapeError(
@@ -112,7 +114,9 @@ def squeeze(a: ArrayLike, axis: int | Sequence[int] | None = None) -> Array:
     )
     for i in axes:
         if a.shape[i] != 1:
-            raise ShapeError(f"squeeze: axis {i} of shape {a.shape} has length {a.shape[i]}, only length 1 can be removed")
+            raise ShapeError(
+                f"squeeze: axis {i} of shape {a.shape} has length {a.shape[i]}, only length 1 can be removed"
+            )
     return lax.squeeze(a, axes) if axes else a
 
 
@@ -217,7 +221,7 @@ def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Array:
 # ------------------------------------------------------------------------------------------------------------ repeats
 
 
-def broadcast_to(array: ArrayLike, shape: int | Sequence[int], *, out_sharding: None = None) -> Array:  # noqa: A002
+def broadcast_to(array: ArrayLike, shape: int | Sequence[int], *, out_sharding: None = None) -> Array:
     """The array repeated to a shape by NumPy's rules: missing leading axes, and axes of length 1.
 
     Raises:

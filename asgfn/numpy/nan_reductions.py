@@ -5,23 +5,15 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from asgfn import dtypes, lax
-from asgfn.errors import DTypeError
 from asgfn.numpy import reductions
 from asgfn.numpy.arguments import (
     ArrayLike,
     DTypeLike,
     constant,
-    convert,
-    normalize_axes,
-    promote_args,
     refuse_out,
     to_array,
-    to_inexact,
 )
 from asgfn.numpy.cumulative import cumprod, cumsum
 from asgfn.numpy.reductions import Axis
@@ -144,9 +136,7 @@ def nanvar(
     mask = _numbers(a, where)
     # NaN must not reach the centred squares, where it would reach gradients through the mask
     values = lax.select(isnan(a), constant(0, a.dtype), a)
-    result = reductions.var(
-        values, axis, dtype, out, ddof, keepdims, where=mask, mean=mean, correction=correction
-    )
+    result = reductions.var(values, axis, dtype, out, ddof, keepdims, where=mask, mean=mean, correction=correction)
     count = reductions.sum(mask, axis, result.dtype, keepdims=keepdims)
     enough = lax.gt(count, constant(float(ddof if correction is None else correction), result.dtype))
     return lax.select(enough, result, constant(math.nan, result.dtype))

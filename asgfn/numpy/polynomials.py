@@ -252,7 +252,9 @@ def polyfit(
         right = lax.mul(right, lax.broadcast_in_dim(w, right.shape, (0,)))
     # columns of one length: powers of x differ by orders of magnitude
     scale = lax.sqrt(lax.reduce_sum(lax.mul(left, left), (0,)))
-    coefficients, residuals, rank, singular = lstsq(lax.div(left, lax.broadcast_in_dim(scale, left.shape, (1,))), right, rcond)
+    coefficients, residuals, rank, singular = lstsq(
+        lax.div(left, lax.broadcast_in_dim(scale, left.shape, (1,))), right, rcond
+    )
     coefficients = lax.div(coefficients, lax.broadcast_in_dim(scale, coefficients.shape, (0,)))
     if full:
         return coefficients, residuals, rank, singular, to_array("polyfit", rcond)

@@ -221,7 +221,9 @@ def tensordot(
     a_axes, b_axes = _tensordot_axes(a, b, axes)
     for k, (i, j) in enumerate(zip(a_axes, b_axes, strict=True)):
         if a.shape[i] != b.shape[j]:
-            raise _mismatch("tensordot", a, b, f"pair {k}: axis {i} of the first and axis {j} of the second differ in size")
+            raise _mismatch(
+                "tensordot", a, b, f"pair {k}: axis {i} of the first and axis {j} of the second differ in size"
+            )
     return dot_general(a, b, (a_axes, b_axes), precision=precision, preferred_element_type=preferred_element_type)
 
 
@@ -299,7 +301,9 @@ def _components(x: Array) -> list[Array | None]:
 
 def _difference(a: Array | None, b: Array | None, c: Array | None, d: Array | None) -> Array:
     """a b - c d, where a missing (third) component is zero."""
-    products = [lax.mul(*promote_args("cross", x, y)) if x is not None and y is not None else None for x, y in ((a, b), (c, d))]
+    products = [
+        lax.mul(*promote_args("cross", x, y)) if x is not None and y is not None else None for x, y in ((a, b), (c, d))
+    ]
     left, right = products
     if left is None:
         return lax.neg(right)

@@ -65,7 +65,7 @@ def arange(
         if size > 2:
             raise DTypeError(f"arange: a boolean range has at most 2 elements, asked for {size}")
         result = concrete_array(np.arange(first, last, stride).astype(bool), ArrayType((size,), dtype))
-    elif dtypes.is_integer(dtype) and all(isinstance(v, int) for v in (first, stride)) or (first, stride) == (0, 1):
+    elif (dtypes.is_integer(dtype) and all(isinstance(v, int) for v in (first, stride))) or (first, stride) == (0, 1):
         result = lax.iota(dtype, size)
         result = result if stride == 1 else lax.mul(result, constant(stride, dtype))
         result = result if first == 0 else lax.add(result, constant(first, dtype))
@@ -124,7 +124,9 @@ def linspace(
         result = to_device(result, device)
     if not retstep:
         return result
-    step = lax.div(lax.sub(*promote_args("linspace", stop, start)), constant(float(divisor) if divisor else math.nan, working))
+    step = lax.div(
+        lax.sub(*promote_args("linspace", stop, start)), constant(float(divisor) if divisor else math.nan, working)
+    )
     return result, step
 
 
@@ -132,7 +134,9 @@ def _count(name: str, num: Any) -> int:
     try:
         count = num.__index__()
     except ConcretizationError:
-        raise ConcretizationError(f"{name}: num is traced, but it is the length of the result: make it static") from None
+        raise ConcretizationError(
+            f"{name}: num is traced, but it is the length of the result: make it static"
+        ) from None
     except AttributeError:
         raise DTypeError(f"{name}: num must be an int, got {num!r}") from None
     if count < 0:
@@ -179,7 +183,9 @@ def logspace(
 ) -> Array:
     """`num` numbers at equal ratios from base**start to base**stop."""
     dtype = None if dtype is None else dtypes.canonicalize(dtype)
-    working = to_inexact(dtypes.result_type(start, stop, base) if dtype is None else dtypes.result_type(start, stop, dtype))
+    working = to_inexact(
+        dtypes.result_type(start, stop, base) if dtype is None else dtypes.result_type(start, stop, dtype)
+    )
     exponents = linspace(start, stop, num, endpoint, dtype=working, axis=axis)
     return convert(power(convert(base, working), exponents), working if dtype is None else dtype)
 
@@ -205,7 +211,9 @@ def geomspace(
     values = lax.mul(*promote_args("geomspace", signs, power(constant(10.0, working), exponents)))
     if num > 0:
         place = lax.broadcasted_iota(np.int32, values.shape, axis)
-        first, last = (x if not x.ndim else broadcast_operand(lax.expand_dims(x, (axis,)), values.shape) for x in (start, stop))
+        first, last = (
+            x if not x.ndim else broadcast_operand(lax.expand_dims(x, (axis,)), values.shape) for x in (start, stop)
+        )
         values = lax.select(lax.eq(place, np.int32(0)), first, values)
         if endpoint and num > 1:
             values = lax.select(lax.eq(place, np.int32(num - 1)), last, values)

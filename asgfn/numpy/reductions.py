@@ -79,7 +79,7 @@ def _accumulated(a: Array, dtype: DTypeLike, promote_integers: bool) -> Array:
     return a
 
 
-def sum(  # noqa: A001 (NumPy's name)
+def sum(
     a: ArrayLike,
     axis: Axis = None,
     dtype: DTypeLike = None,
@@ -176,7 +176,7 @@ def _extremum(
     return _finish(result, a.shape, axes, keepdims)
 
 
-def max(  # noqa: A001 (NumPy's name)
+def max(
     a: ArrayLike,
     axis: Axis = None,
     out: None = None,
@@ -192,7 +192,7 @@ def max(  # noqa: A001 (NumPy's name)
     return _extremum("max", lax.reduce_max, lax.max, lowest, a, axis, out, keepdims, initial, where)
 
 
-def min(  # noqa: A001 (NumPy's name)
+def min(
     a: ArrayLike,
     axis: Axis = None,
     out: None = None,
@@ -217,7 +217,7 @@ def ptp(a: ArrayLike, axis: Axis = None, out: None = None, keepdims: bool = Fals
 # ------------------------------------------------------------------------------------------------------------- logic
 
 
-def all(  # noqa: A001 (NumPy's name)
+def all(
     a: ArrayLike, axis: Axis = None, out: None = None, keepdims: bool = False, *, where: ArrayLike | None = None
 ) -> Array:
     """Whether all elements over `axis` are true (not zero); True for no elements."""
@@ -227,7 +227,7 @@ def all(  # noqa: A001 (NumPy's name)
     return _finish(lax.reduce_and(a, axes), a.shape, axes, keepdims)
 
 
-def any(  # noqa: A001 (NumPy's name)
+def any(
     a: ArrayLike, axis: Axis = None, out: None = None, keepdims: bool = False, *, where: ArrayLike | None = None
 ) -> Array:
     """Whether any element over `axis` is true (not zero); False for no elements."""
@@ -292,7 +292,7 @@ def var(
     keepdims: bool = False,
     *,
     where: ArrayLike | None = None,
-    mean: ArrayLike | None = None,  # noqa: A002
+    mean: ArrayLike | None = None,
     correction: int | float | None = None,
 ) -> Array:
     """Variance over `axis`: the mean of |a - mean|**2, with N - correction in place of N.
@@ -341,7 +341,7 @@ def std(
     keepdims: bool = False,
     *,
     where: ArrayLike | None = None,
-    mean: ArrayLike | None = None,  # noqa: A002
+    mean: ArrayLike | None = None,
     correction: int | float | None = None,
 ) -> Array:
     """Standard deviation over `axis`: the square root of `var`, with the same arguments."""

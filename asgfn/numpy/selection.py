@@ -80,7 +80,9 @@ def piecewise(
     if len(functions) == len(conditions):
         functions.append(0)
     if len(functions) != len(conditions) + 1:
-        raise ShapeError(f"piecewise: {len(conditions)} conditions need as many functions or one more, got {len(funclist)}")
+        raise ShapeError(
+            f"piecewise: {len(conditions)} conditions need as many functions or one more, got {len(funclist)}"
+        )
     *pieces, default = (
         convert(to_array("piecewise", f(x, *args, **kw)) if callable(f) else f, x.dtype) for f in functions
     )
@@ -218,7 +220,9 @@ def compress(
     """
     refuse_out("compress", out)
     a = to_array("compress", a)
-    condition = to_bool(as_array(np.asarray(condition)) if isinstance(condition, (list, tuple)) else to_array("compress", condition))
+    condition = to_bool(
+        as_array(np.asarray(condition)) if isinstance(condition, (list, tuple)) else to_array("compress", condition)
+    )
     if condition.ndim != 1:
         raise ShapeError(f"compress: the condition must be a vector, got shape {condition.shape}")
     if axis is None:

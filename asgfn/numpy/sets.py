@@ -67,7 +67,7 @@ def unique(
     equal_nan: bool = True,
     size: int | None = None,
     fill_value: ArrayLike | None = None,
-    sorted: bool = True,  # noqa: A002
+    sorted: bool = True,
 ) -> Any:
     """The distinct elements, sorted; or the distinct slices along `axis`.
 
@@ -95,7 +95,9 @@ def unique(
     else:
         size = size.__index__()
         # one more than asked for: a run ends where the next one starts
-        begin, total = first_true(starts, size + 1) if count else (lax.full((size + 1,), 0, _INDEX), constant(0, _INDEX))
+        begin, total = (
+            first_true(starts, size + 1) if count else (lax.full((size + 1,), 0, _INDEX), constant(0, _INDEX))
+        )
         begin = lax.select(lax.ge(lax.iota(_INDEX, size + 1), total), constant(count, _INDEX), begin)
         missing = lax.ge(lax.iota(_INDEX, size), total)
         firsts, ends = lax.slice_in_dim(begin, 0, size), lax.slice_in_dim(begin, 1, size + 1)
@@ -329,8 +331,8 @@ def intersect1d(
     lengths = (ar1.shape[0], ar2.shape[0])
     # the run of an element starts with its first occurrence in ar1
     _, starts, number = _groups(lax.reshape(joined, (count, 1)), equal_nan=False)
-    run_start = lax.full((count,), 0, _INDEX).at[lax.select(starts, number, constant(count, _INDEX))].set(
-        origin, mode="drop"
+    run_start = (
+        lax.full((count,), 0, _INDEX).at[lax.select(starts, number, constant(count, _INDEX))].set(origin, mode="drop")
     )
     in_first = lax.slice_in_dim(run_start[number], 1, count)
     in_second = lax.sub(lax.slice_in_dim(origin, 1, count), constant(lengths[0], _INDEX))

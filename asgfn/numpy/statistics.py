@@ -76,7 +76,15 @@ _CONTINUOUS = {
     "median_unbiased": (1 / 3, 1 / 3),
     "normal_unbiased": (3 / 8, 3 / 8),
 }
-_DISCONTINUOUS = ("lower", "higher", "midpoint", "nearest", "inverted_cdf", "averaged_inverted_cdf", "closest_observation")
+_DISCONTINUOUS = (
+    "lower",
+    "higher",
+    "midpoint",
+    "nearest",
+    "inverted_cdf",
+    "averaged_inverted_cdf",
+    "closest_observation",
+)
 
 
 def quantile(
@@ -234,10 +242,16 @@ def _ranked_quantile(values: Array, q: Array, method: str, ignore_nan: bool) -> 
     shape = (*q.shape, *rest)
     q = convert(q, dtype)
     q = lax.broadcast_in_dim(q, shape, (0,)) if q.ndim and rest else q
-    present = lax.broadcast_in_dim(present, shape, tuple(range(q.ndim and 1, len(shape)))) if present.ndim and q.ndim else present
+    present = (
+        lax.broadcast_in_dim(present, shape, tuple(range(q.ndim and 1, len(shape))))
+        if present.ndim and q.ndim
+        else present
+    )
     last = lax.sub(present, constant(1, dtype))
     lower, upper, weight = _neighbours(q, present, method)
-    lower, upper = (lax.clamp(constant(0, dtype), x, last) if not last.ndim else _clamped(x, last) for x in (lower, upper))
+    lower, upper = (
+        lax.clamp(constant(0, dtype), x, last) if not last.ndim else _clamped(x, last) for x in (lower, upper)
+    )
     below, above = _element(ordered, lower, shape, bool(q.ndim)), _element(ordered, upper, shape, bool(q.ndim))
     if weight is None:
         result = below

@@ -22,7 +22,7 @@ from asgfn.numpy.arguments import (
 from asgfn.tracing import Array
 
 
-class ufunc:  # noqa: N801 (NumPy's name)
+class ufunc:
     """A binary element-wise function that can also fold along an axis.
 
     Arguments of the constructor:
@@ -52,7 +52,9 @@ class ufunc:  # noqa: N801 (NumPy's name)
 
     def __call__(self, x1: Any, x2: Any, /, out: None = None, where: None = None) -> Array:
         if out is not None or where is not None:
-            raise NotImplementedError(f"{self.__name__}: out= and where= are not supported; use jnp.where on the result")
+            raise NotImplementedError(
+                f"{self.__name__}: out= and where= are not supported; use jnp.where on the result"
+            )
         return self._function(x1, x2)
 
     def __repr__(self) -> str:
@@ -135,7 +137,9 @@ class ufunc:  # noqa: N801 (NumPy's name)
         Arrays are immutable, so `inplace=False` must be said; the result is returned.
         """
         if inplace:
-            raise NotImplementedError(f"{self.__name__}.at: arrays are immutable, pass inplace=False and use the result")
+            raise NotImplementedError(
+                f"{self.__name__}.at: arrays are immutable, pass inplace=False and use the result"
+            )
         a = to_array(f"{self.__name__}.at", a)
         ref = a.at[indices]
         in_place = _SCATTERS.get(self.__name__)

@@ -108,7 +108,9 @@ tan = _unary_inexact("tan", lax.tan, "Tangent of x in radians.")
 arcsin = _unary_inexact("arcsin", lax.asin, "Inverse sine, in [-pi/2, pi/2]; NaN outside [-1, 1].")
 arccos = _unary_inexact("arccos", lax.acos, "Inverse cosine, in [0, pi]; NaN outside [-1, 1].")
 arctan = _unary_inexact("arctan", lax.atan, "Inverse tangent, in [-pi/2, pi/2].")
-arctan2 = _binary_inexact("arctan2", lax.atan2, "Angle of the point (x2, x1), in [-pi, pi]: arctan(x1 / x2) by quadrant.")
+arctan2 = _binary_inexact(
+    "arctan2", lax.atan2, "Angle of the point (x2, x1), in [-pi, pi]: arctan(x1 / x2) by quadrant."
+)
 sinh = _unary_inexact("sinh", lax.sinh, "Hyperbolic sine.")
 cosh = _unary_inexact("cosh", lax.cosh, "Hyperbolic cosine.")
 tanh = _unary_inexact("tanh", lax.tanh, "Hyperbolic tangent.")
@@ -123,7 +125,9 @@ asinh, acosh, atanh = arcsinh, arccosh, arctanh
 # -------------------------------------------------------------------------------------------------------- arithmetic
 def _no_bool(name: str, *operands: Any) -> None:
     if any(x.dtype == np.bool_ for x in operands):
-        raise DTypeError(f"{name} is not defined for booleans; use logical_not, logical_xor, or convert with .astype(int)")
+        raise DTypeError(
+            f"{name} is not defined for booleans; use logical_not, logical_xor, or convert with .astype(int)"
+        )
 
 
 def _add(x1: Array, x2: Array) -> Array:
@@ -195,7 +199,7 @@ def absolute(x: ArrayLike, /) -> Array:
     return x if x.dtype == np.bool_ or dtypes.is_unsigned_integer(x.dtype) else lax.abs(x)
 
 
-abs = absolute  # noqa: A001 (NumPy's name)
+abs = absolute
 
 
 def fabs(x: ArrayLike, /) -> Array:

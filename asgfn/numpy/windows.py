@@ -13,7 +13,7 @@ from asgfn.tracing import Array, Tracer
 from asgfn.tracing import concrete as concrete_array
 
 
-def _length(name: str, M: int) -> int:  # noqa: N803
+def _length(name: str, M: int) -> int:
     try:
         return M.__index__()
     except ConcretizationError:
@@ -25,27 +25,27 @@ def _window(values: np.ndarray) -> Array:
     return concrete_array(values.astype(dtype), ArrayType(values.shape, dtype))
 
 
-def bartlett(M: int) -> Array:  # noqa: N803 (NumPy's name)
+def bartlett(M: int) -> Array:
     """The triangular window of M points, 0 at both ends."""
     return _window(np.bartlett(_length("bartlett", M)))
 
 
-def blackman(M: int) -> Array:  # noqa: N803
+def blackman(M: int) -> Array:
     """The Blackman window: 0.42 - 0.5 cos(2 pi n / (M - 1)) + 0.08 cos(4 pi n / (M - 1))."""
     return _window(np.blackman(_length("blackman", M)))
 
 
-def hamming(M: int) -> Array:  # noqa: N803
+def hamming(M: int) -> Array:
     """The Hamming window: 0.54 - 0.46 cos(2 pi n / (M - 1))."""
     return _window(np.hamming(_length("hamming", M)))
 
 
-def hanning(M: int) -> Array:  # noqa: N803
+def hanning(M: int) -> Array:
     """The Hann window: 0.5 - 0.5 cos(2 pi n / (M - 1))."""
     return _window(np.hanning(_length("hanning", M)))
 
 
-def kaiser(M: int, beta: ArrayLike) -> Array:  # noqa: N803
+def kaiser(M: int, beta: ArrayLike) -> Array:
     """The Kaiser window: i0(beta sqrt(1 - (2 n / (M - 1) - 1)**2)) / i0(beta)."""
     size = _length("kaiser", M)
     if not isinstance(beta, Tracer):

@@ -271,10 +271,22 @@ BITS = ("bool", "int")
 def check_dtype(name: str, dtype: np.dtype, kinds: Sequence[str], position: int = 0) -> None:
     """Raises DTypeError unless the dtype is of one of these kinds."""
     if not any(_KIND_TESTS[k](dtype) for k in kinds):
-        words = {"float": "floating point", "int": "integer", "bool": "boolean", "signed": "signed integer", "unsigned": "unsigned integer"}
+        words = {
+            "float": "floating point",
+            "int": "integer",
+            "bool": "boolean",
+            "signed": "signed integer",
+            "unsigned": "unsigned integer",
+        }
         wanted = " or ".join(words.get(k, k) for k in kinds)
-        fix = "convert it first, for example with x.astype(float)" if "float" in kinds else "convert it first with x.astype(...)"
-        raise DTypeError(f"{name} does not accept dtype {dtype.name} for operand {position}: it takes {wanted} arrays; {fix}")
+        fix = (
+            "convert it first, for example with x.astype(float)"
+            if "float" in kinds
+            else "convert it first with x.astype(...)"
+        )
+        raise DTypeError(
+            f"{name} does not accept dtype {dtype.name} for operand {position}: it takes {wanted} arrays; {fix}"
+        )
 
 
 def broadcast_type(name: str, types: Sequence[ArrayType], dtype: np.dtype | None = None) -> ArrayType:
@@ -316,7 +328,11 @@ def _elementwise_batch(name: str) -> Callable:
         # bring every batch axis to the front; unbatched operands get a unit axis broadcast, batched scalars are widened
         size = batch_size(args, dims)
         shape = next(
-            (tuple(s for i, s in enumerate(x.shape) if i != d) for x, d in zip(args, dims, strict=True) if x.ndim - (d is not None) == out_rank)
+            (
+                tuple(s for i, s in enumerate(x.shape) if i != d)
+                for x, d in zip(args, dims, strict=True)
+                if x.ndim - (d is not None) == out_rank
+            )
         )
         moved = []
         for x, d in zip(args, dims, strict=True):
@@ -378,7 +394,11 @@ def elementwise(
             return found
         for k, t in enumerate(types):
             check_dtype(name, t.dtype, kinds, k)
-        dtype = (out(types[0].dtype) if callable(out) and not isinstance(out, type) else np.dtype(out)) if out is not None else None
+        dtype = (
+            (out(types[0].dtype) if callable(out) and not isinstance(out, type) else np.dtype(out))
+            if out is not None
+            else None
+        )
         result = known[types] = broadcast_type(name, types, dtype)
         return result
 

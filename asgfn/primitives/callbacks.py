@@ -41,7 +41,13 @@ def _sequential(call: Callable, args: Sequence[Any], dims: Sequence[int | None],
 
 
 def _callback_batch(
-    args: Sequence[Any], dims: Sequence[int | None], *, callback: Callable, result_types: tuple, vmap_method: str | None, in_tree: Any
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    callback: Callable,
+    result_types: tuple,
+    vmap_method: str | None,
+    in_tree: Any,
 ) -> tuple:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     batched_types = tuple(t.update(shape=(size, *t.shape)) for t in result_types)
@@ -84,7 +90,9 @@ def _result_types(name: str, result_shape_dtypes: Any) -> tuple[tuple[ArrayType,
     return tuple(ArrayType(tuple(x.shape), dtypes.canonicalize(x.dtype)) for x in leaves), tree
 
 
-def checked_results(name: str, callback: Callable, result: Any, tree: Any, types: Sequence[ArrayType]) -> list[np.ndarray]:
+def checked_results(
+    name: str, callback: Callable, result: Any, tree: Any, types: Sequence[ArrayType]
+) -> list[np.ndarray]:
     """A callback's results as arrays of the promised types.
 
     Raises:
@@ -98,7 +106,9 @@ def checked_results(name: str, callback: Callable, result: Any, tree: Any, types
     for (path, leaf), t in zip(tree_flatten_with_path(result)[0], types, strict=True):
         x = np.asarray(leaf)
         if x.shape != t.shape or dtypes.canonicalize(x.dtype) != t.dtype:
-            raise CallbackError(f"{name}: {who} promised {t}{' at ' + keystr(path) if path else ''} but returned {x.dtype.name}{list(x.shape)}")
+            raise CallbackError(
+                f"{name}: {who} promised {t}{' at ' + keystr(path) if path else ''} but returned {x.dtype.name}{list(x.shape)}"
+            )
         arrays.append(np.array(x, t.dtype))
     return arrays
 
@@ -126,7 +136,13 @@ class _FlatCallback:
 
 
 def pure_callback(
-    callback: Callable, result_shape_dtypes: Any, *args: Any, sharding: Any = None, vmap_method: str | None = None, vectorized: Any = None, **kwargs: Any
+    callback: Callable,
+    result_shape_dtypes: Any,
+    *args: Any,
+    sharding: Any = None,
+    vmap_method: str | None = None,
+    vectorized: Any = None,
+    **kwargs: Any,
 ) -> Any:
     """Calls a Python function without side effects from a program.
 
@@ -158,9 +174,13 @@ def _effect_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, result_types
 
 def _effect_batch(args: Sequence[Any], dims: Sequence[int | None], *, result_types: tuple, **params: Any) -> tuple:
     if params["ordered"]:
-        raise TransformError("io_callback(ordered=True) cannot be mapped: a batch has no order; use ordered=False, or lax.map")
+        raise TransformError(
+            "io_callback(ordered=True) cannot be mapped: a batch has no order; use ordered=False, or lax.map"
+        )
     if params["ordered"]:
-        raise ValueError("vmap of an ordered callback: the calls of a batch have no order; use ordered=False, or a loop (asgfn.lax.map) instead of vmap")
+        raise ValueError(
+            "vmap of an ordered callback: the calls of a batch have no order; use ordered=False, or a loop (asgfn.lax.map) instead of vmap"
+        )
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     rows = _sequential(lambda xs: bind(effect_p, *xs, result_types=result_types, **params), args, dims, size)
     outs = tuple(concatenate([expand_dims(y, (0,)) for y in column], 0) for column in zip(*rows, strict=True))
@@ -182,7 +202,9 @@ effect_p = Primitive(
 )
 
 
-def io_callback(callback: Callable, result_shape_dtypes: Any, *args: Any, sharding: Any = None, ordered: bool = False, **kwargs: Any) -> Any:
+def io_callback(
+    callback: Callable, result_shape_dtypes: Any, *args: Any, sharding: Any = None, ordered: bool = False, **kwargs: Any
+) -> Any:
     """Calls a Python function with side effects from a program; the call is never dropped or repeated. Effects happen in program order."""
     leaves, in_tree = tree_flatten((args, kwargs))
     types, tree = _result_types("io_callback", result_shape_dtypes)
@@ -201,7 +223,9 @@ class _DebugCallback(_FlatCallback):
         return []
 
 
-def debug_callback(callback: Callable, *args: Any, ordered: bool = False, partitioned: bool = False, **kwargs: Any) -> None:
+def debug_callback(
+    callback: Callable, *args: Any, ordered: bool = False, partitioned: bool = False, **kwargs: Any
+) -> None:
     """Calls a Python function with values of a running program (also under grad, vmap and in loops); its result is ignored."""
     arrays: list[Any] = []
     leaves, in_tree = tree_flatten((args, kwargs))
@@ -221,13 +245,28 @@ def debug_callback(callback: Callable, *args: Any, ordered: bool = False, partit
 
     fill.__name__ = getattr(callback, "__name__", "callback")
     flat_tree = tree_flatten((tuple(arrays), {}))[1]
-    bind(effect_p, *arrays, callback=_DebugCallback("debug.callback", fill, None, (), flat_tree), result_types=(), ordered=bool(ordered))
+    bind(
+        effect_p,
+        *arrays,
+        callback=_DebugCallback("debug.callback", fill, None, (), flat_tree),
+        result_types=(),
+        ordered=bool(ordered),
+    )
 
 
-def debug_print(fmt: str, *args: Any, ordered: bool = False, partitioned: bool = False, skip_format_check: bool = False, **kwargs: Any) -> None:
+def debug_print(
+    fmt: str,
+    *args: Any,
+    ordered: bool = False,
+    partitioned: bool = False,
+    skip_format_check: bool = False,
+    **kwargs: Any,
+) -> None:
     """Prints values of a running program: ``debug.print("x = {x}", x=x)``. The format is a `str.format` string, not an f-string."""
     if not isinstance(fmt, str):
-        raise TypeError(f"debug.print: the first argument is a format string, got {type(fmt).__name__}; write debug.print('x = {{}}', x)")
+        raise TypeError(
+            f"debug.print: the first argument is a format string, got {type(fmt).__name__}; write debug.print('x = {{}}', x)"
+        )
     probe = _Probe()
     try:
         fmt.format(*[probe] * len(args), **dict.fromkeys(kwargs, probe))

@@ -22,6 +22,7 @@ from asgfn.primitives.base import (
     tangent_type,
 )
 from asgfn.primitives.elementwise import div, eq, mul
+from asgfn.primitives.padding import concatenate
 from asgfn.primitives.reductions import reduce_max, reduce_min
 from asgfn.primitives.shaping import (
     canonical_axis,
@@ -30,7 +31,6 @@ from asgfn.primitives.shaping import (
     reduce_sum,
     reshape,
 )
-from asgfn.primitives.padding import concatenate
 from asgfn.primitives.slicing import dynamic_index_in_dim, index_in_dim
 from asgfn.tracing import Array, as_array, bind, state
 from asgfn.tree_util import tree_flatten, tree_map, tree_unflatten
@@ -110,16 +110,30 @@ def _extremum_jvp(prim_name: str) -> Any:
 
 
 pmax_p = _reduction(
-    "pmax", reduce_max, lambda x, size: x, _extremum_jvp("pmax"), None, "Maximum over a mapped axis.", "y = max over members of x"
+    "pmax",
+    reduce_max,
+    lambda x, size: x,
+    _extremum_jvp("pmax"),
+    None,
+    "Maximum over a mapped axis.",
+    "y = max over members of x",
 )
 pmin_p = _reduction(
-    "pmin", reduce_min, lambda x, size: x, _extremum_jvp("pmin"), None, "Minimum over a mapped axis.", "y = min over members of x"
+    "pmin",
+    reduce_min,
+    lambda x, size: x,
+    _extremum_jvp("pmin"),
+    None,
+    "Minimum over a mapped axis.",
+    "y = min over members of x",
 )
 
 
 def _no_groups(groups: Any, operation: str) -> None:
     if groups is not None:
-        raise ShapeError(f"{operation}: axis_index_groups is not supported under vmap; reshape the axis into two named axes instead")
+        raise ShapeError(
+            f"{operation}: axis_index_groups is not supported under vmap; reshape the axis into two named axes instead"
+        )
 
 
 def psum(x: Any, axis_name: Any, *, axis_index_groups: Any = None) -> Any:
@@ -197,7 +211,9 @@ def _gather_type(x: ArrayType, *, axis_names: tuple, size: int, axis: int) -> Ar
     return x.update(shape=(*x.shape[:axis], size, *x.shape[axis:]))
 
 
-def _gather_batch(mapped: Any, args: Sequence[Any], dims: Sequence[int | None], *, axis_names: tuple, size: int, axis: int) -> tuple:
+def _gather_batch(
+    mapped: Any, args: Sequence[Any], dims: Sequence[int | None], *, axis_names: tuple, size: int, axis: int
+) -> tuple:
     (x,), (d,) = args, dims
     if mapped.name not in axis_names:
         x = move_batch_axis(x, d, 0)
@@ -262,7 +278,9 @@ def all_gather(x: Any, axis_name: Any, *, axis_index_groups: Any = None, axis: i
     return tree_map(one, x)
 
 
-def _permute_batch(mapped: Any, args: Sequence[Any], dims: Sequence[int | None], *, axis_names: tuple, size: int, perm: tuple) -> tuple:
+def _permute_batch(
+    mapped: Any, args: Sequence[Any], dims: Sequence[int | None], *, axis_names: tuple, size: int, perm: tuple
+) -> tuple:
     (x,), (d,) = args, dims
     if mapped.name not in axis_names:
         return bind(ppermute_p, x, axis_names=axis_names, size=size, perm=perm), d
@@ -317,12 +335,21 @@ def _exchange_type(x: ArrayType, *, axis_names: tuple, size: int, split_axis: in
 
 
 def _exchange_batch(
-    mapped: Any, args: Sequence[Any], dims: Sequence[int | None], *, axis_names: tuple, size: int, split_axis: int, concat_axis: int
+    mapped: Any,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    axis_names: tuple,
+    size: int,
+    split_axis: int,
+    concat_axis: int,
 ) -> tuple:
     (x,), (d,) = args, dims
     if mapped.name not in axis_names:
         x = move_batch_axis(x, d, 0)
-        out = bind(all_to_all_p, x, axis_names=axis_names, size=size, split_axis=split_axis + 1, concat_axis=concat_axis + 1)
+        out = bind(
+            all_to_all_p, x, axis_names=axis_names, size=size, split_axis=split_axis + 1, concat_axis=concat_axis + 1
+        )
         return out, 0
     full = broadcast_front(x, size) if d is None else move_batch_axis(x, d, 0)
     # axes (source member, ..., split, ...): the split axis becomes the member, the source goes where results are collected
@@ -345,7 +372,9 @@ all_to_all_p = Primitive(
 )
 
 
-def all_to_all(x: Any, axis_name: Any, split_axis: int, concat_axis: int, *, axis_index_groups: Any = None, tiled: bool = False) -> Any:
+def all_to_all(
+    x: Any, axis_name: Any, split_axis: int, concat_axis: int, *, axis_index_groups: Any = None, tiled: bool = False
+) -> Any:
     """Splits `split_axis` among the members and collects what each receives along `concat_axis`."""
     _no_groups(axis_index_groups, "all_to_all")
     names, sizes = _names(axis_name, "all_to_all")
@@ -357,7 +386,9 @@ def all_to_all(x: Any, axis_name: Any, split_axis: int, concat_axis: int, *, axi
         if not tiled:
             return bind(all_to_all_p, leaf, axis_names=names, size=size, split_axis=split, concat_axis=concat)
         if leaf.shape[split] % size:
-            raise ShapeError(f"all_to_all: axis {split} of {leaf.aval} is not divisible by the mapped axis' length {size}")
+            raise ShapeError(
+                f"all_to_all: axis {split} of {leaf.aval} is not divisible by the mapped axis' length {size}"
+            )
         shape = leaf.shape
         parts = reshape(leaf, (*shape[:split], size, shape[split] // size, *shape[split + 1 :]))
         out = bind(all_to_all_p, parts, axis_names=names, size=size, split_axis=split, concat_axis=concat)
@@ -369,7 +400,9 @@ def all_to_all(x: Any, axis_name: Any, split_axis: int, concat_axis: int, *, axi
     return tree_map(one, x)
 
 
-def psum_scatter(x: Any, axis_name: Any, *, scatter_dimension: int = 0, axis_index_groups: Any = None, tiled: bool = False) -> Any:
+def psum_scatter(
+    x: Any, axis_name: Any, *, scatter_dimension: int = 0, axis_index_groups: Any = None, tiled: bool = False
+) -> Any:
     """Sums over the mapped axis and leaves each member its slice of `scatter_dimension`."""
     _no_groups(axis_index_groups, "psum_scatter")
     size = axis_size(axis_name)
@@ -388,6 +421,6 @@ def psum_scatter(x: Any, axis_name: Any, *, scatter_dimension: int = 0, axis_ind
 def pbroadcast(x: Any, axis_name: Any, source: int) -> Any:
     """Every member gets the value of member `source`."""
     leaves, tree = tree_flatten(x)
-    return tree_unflatten(tree, [index_in_dim(all_gather(leaf, axis_name), source, 0, keepdims=False) for leaf in leaves])
-
-
+    return tree_unflatten(
+        tree, [index_in_dim(all_gather(leaf, axis_name), source, 0, keepdims=False) for leaf in leaves]
+    )

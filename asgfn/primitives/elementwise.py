@@ -38,7 +38,8 @@ def _binary_transpose(*rules: Callable) -> Callable:
 
     def rule(ct: Any, *operands: Any, **params: Any) -> list:
         return [
-            unbroadcast(r(ct, *operands, **params), x.aval) if is_linear(x) else None for r, x in zip(rules, operands, strict=True)
+            unbroadcast(r(ct, *operands, **params), x.aval) if is_linear(x) else None
+            for r, x in zip(rules, operands, strict=True)
         ]
 
     return rule
@@ -98,7 +99,9 @@ abs_p = elementwise(
     jvp=[lambda g, y, x: _abs_tangent(g, y, x)],
     what="Magnitude.", formula="y = |x|", why="L1 losses and penalties.",
 )  # fmt: skip
-floor_p = elementwise("floor", 1, kinds=FLOAT, what="Rounds down.", formula="y = floor(x)", why="Binning, grid indices.")
+floor_p = elementwise(
+    "floor", 1, kinds=FLOAT, what="Rounds down.", formula="y = floor(x)", why="Binning, grid indices."
+)
 ceil_p = elementwise("ceil", 1, kinds=FLOAT, what="Rounds up.", formula="y = ceil(x)", why="Counting bins.")
 _round_p = elementwise(
     "round", 1, kinds=FLOAT,
@@ -324,9 +327,15 @@ and_p = _bitwise("and", 2, "Logical or bitwise and.", "y = a & b")
 or_p = _bitwise("or", 2, "Logical or bitwise or.", "y = a | b")
 xor_p = _bitwise("xor", 2, "Logical or bitwise exclusive or.", "y = a ^ b")
 not_p = _bitwise("not", 1, "Logical or bitwise negation.", "y = ~x")
-shift_left_p = _bitwise("shift_left", 2, "Shifts bits to the left; 0 once the shift reaches the width.", "y = a << b", ("int",))
-shift_right_logical_p = _bitwise("shift_right_logical", 2, "Shifts bits to the right, filling with zeros.", "y = a >>> b", ("int",))
-shift_right_arithmetic_p = _bitwise("shift_right_arithmetic", 2, "Shifts bits to the right, keeping the sign.", "y = a >> b", ("int",))
+shift_left_p = _bitwise(
+    "shift_left", 2, "Shifts bits to the left; 0 once the shift reaches the width.", "y = a << b", ("int",)
+)
+shift_right_logical_p = _bitwise(
+    "shift_right_logical", 2, "Shifts bits to the right, filling with zeros.", "y = a >>> b", ("int",)
+)
+shift_right_arithmetic_p = _bitwise(
+    "shift_right_arithmetic", 2, "Shifts bits to the right, keeping the sign.", "y = a >> b", ("int",)
+)
 population_count_p = _bitwise("population_count", 1, "Counts the bits that are set.", "y = popcount(x)", ("int",))
 clz_p = _bitwise("clz", 1, "Counts leading zero bits.", "y = clz(x)", ("int",))
 
@@ -440,7 +449,9 @@ def _select_type(which: ArrayType, *cases: ArrayType) -> ArrayType:
         if c.dtype != cases[0].dtype:
             raise DTypeError(f"select_n: cases must have one dtype, got {', '.join(x.dtype.name for x in cases)}")
         if c.shape and c.shape != shape:
-            raise ShapeError(f"select_n: cases and selector must have one shape (or be scalars), got selector {which} and cases {', '.join(map(str, cases))}")
+            raise ShapeError(
+                f"select_n: cases and selector must have one shape (or be scalars), got selector {which} and cases {', '.join(map(str, cases))}"
+            )
         weak = weak and c.weak_type
     if which.shape and which.shape != shape:
         raise ShapeError(f"select_n: the selector {which} must be a scalar or have the cases' shape {shape}")
@@ -518,7 +529,9 @@ def select(pred: Any, on_true: Any, on_false: Any) -> Array:
 def _clamp_type(lo: ArrayType, x: ArrayType, hi: ArrayType) -> ArrayType:
     for what, t in (("min", lo), ("max", hi)):
         if t.dtype != x.dtype:
-            raise DTypeError(f"clamp: min, x and max must have one dtype, got {lo.dtype.name}, {x.dtype.name}, {hi.dtype.name}")
+            raise DTypeError(
+                f"clamp: min, x and max must have one dtype, got {lo.dtype.name}, {x.dtype.name}, {hi.dtype.name}"
+            )
         if t.shape and t.shape != x.shape:
             raise ShapeError(f"clamp: {what} must be a scalar or have the operand's shape {x.shape}, got {t.shape}")
     return x
@@ -576,5 +589,3 @@ clamp_p = Primitive(
 def clamp(min: Any, x: Any, max: Any) -> Array:
     """x limited to [min, max]; the bounds are scalars or have x's shape."""
     return bind(clamp_p, min, x, max)
-
-

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.graph.serial import parameter_type
 from asgfn import dtypes
 from asgfn.errors import DTypeError, ShapeError
+from asgfn.graph.serial import parameter_type
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Primitive, linear_jvp, move_batch_axis
 from asgfn.primitives.elementwise import conj, mul, real

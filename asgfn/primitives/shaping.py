@@ -35,7 +35,9 @@ def canonical_axis(axis: Any, ndim: int, name: str = "") -> int:
     """
     a = operator.index(axis)
     if not -ndim <= a < ndim:
-        raise AxisError(f"{name + ': ' if name else ''}axis {a} is out of bounds for an array of {ndim} dimension{'s' * (ndim != 1)}")
+        raise AxisError(
+            f"{name + ': ' if name else ''}axis {a} is out of bounds for an array of {ndim} dimension{'s' * (ndim != 1)}"
+        )
     return a % ndim
 
 
@@ -62,12 +64,18 @@ def canonical_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
 def _broadcast_type(x: ArrayType, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]) -> ArrayType:
     dims = broadcast_dimensions
     if len(dims) != x.ndim:
-        raise ShapeError(f"broadcast_in_dim: operand {x} has {x.ndim} dimensions but broadcast_dimensions={dims} names {len(dims)}")
+        raise ShapeError(
+            f"broadcast_in_dim: operand {x} has {x.ndim} dimensions but broadcast_dimensions={dims} names {len(dims)}"
+        )
     if any(not 0 <= d < len(shape) for d in dims) or any(a >= b for a, b in zip(dims, dims[1:], strict=False)):
-        raise ShapeError(f"broadcast_in_dim: broadcast_dimensions={dims} must be increasing and index the result's shape {shape}")
+        raise ShapeError(
+            f"broadcast_in_dim: broadcast_dimensions={dims} must be increasing and index the result's shape {shape}"
+        )
     for size, d in zip(x.shape, dims, strict=True):
         if size not in (1, shape[d]):
-            raise ShapeError(f"broadcast_in_dim: cannot broadcast {x} to shape {shape} along dimensions {dims}: size {size} is neither 1 nor {shape[d]}")
+            raise ShapeError(
+                f"broadcast_in_dim: cannot broadcast {x} to shape {shape} along dimensions {dims}: size {size} is neither 1 nor {shape[d]}"
+            )
     return ArrayType(shape, x.dtype, x.weak_type)
 
 
@@ -78,11 +86,16 @@ def _broadcast_transpose(ct: Any, x: Any, *, shape: tuple[int, ...], broadcast_d
     return [reshape(reduce_sum(ct, axes), x.aval.shape)]
 
 
-def _broadcast_batch(args: Sequence[Any], dims: Sequence[int], *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]) -> tuple:
+def _broadcast_batch(
+    args: Sequence[Any], dims: Sequence[int], *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]
+) -> tuple:
     (x,) = args
     x = move_batch_axis(x, dims[0], 0)
     out = bind(
-        broadcast_in_dim_p, x, shape=(x.shape[0], *shape), broadcast_dimensions=(0, *(d + 1 for d in broadcast_dimensions))
+        broadcast_in_dim_p,
+        x,
+        shape=(x.shape[0], *shape),
+        broadcast_dimensions=(0, *(d + 1 for d in broadcast_dimensions)),
     )
     return out, 0
 
@@ -110,7 +123,9 @@ def broadcast_in_dim(operand: Any, shape: Sequence[int], broadcast_dimensions: S
     shape = canonical_shape(shape)
     if operand.shape == shape and tuple(broadcast_dimensions) == tuple(range(len(shape))):
         return operand
-    return bind(broadcast_in_dim_p, operand, shape=shape, broadcast_dimensions=tuple(map(operator.index, broadcast_dimensions)))
+    return bind(
+        broadcast_in_dim_p, operand, shape=shape, broadcast_dimensions=tuple(map(operator.index, broadcast_dimensions))
+    )
 
 
 def broadcast(operand: Any, sizes: Sequence[int], **_: Any) -> Array:
@@ -129,7 +144,9 @@ def broadcast_to_rank(x: Any, rank: int) -> Array:
 # ---------------------------------------------------------------------------------------------- reshape
 def _reshape_type(x: ArrayType, *, new_sizes: tuple[int, ...]) -> ArrayType:
     if any(d < 0 for d in new_sizes):
-        raise ShapeError(f"reshape: cannot reshape {x} to {new_sizes}: sizes must be non-negative (asgfn.numpy.reshape takes one -1)")
+        raise ShapeError(
+            f"reshape: cannot reshape {x} to {new_sizes}: sizes must be non-negative (asgfn.numpy.reshape takes one -1)"
+        )
     if math.prod(new_sizes) != x.size:
         raise ShapeError(
             f"reshape: cannot reshape {x} ({x.size} elements) to {new_sizes} ({math.prod(new_sizes)} elements): the number of elements must stay the same"
@@ -175,7 +192,9 @@ def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = No
     operand = as_array(operand, "collapse")
     lo, hi, _ = slice(start_dimension, stop_dimension).indices(operand.ndim)
     if hi < lo:
-        raise AxisError(f"collapse: start {start_dimension} comes after stop {stop_dimension} for an array of {operand.ndim} dimensions")
+        raise AxisError(
+            f"collapse: start {start_dimension} comes after stop {stop_dimension} for an array of {operand.ndim} dimensions"
+        )
     shape = operand.shape
     return reshape(operand, (*shape[:lo], math.prod(shape[lo:hi]), *shape[hi:]))
 
@@ -326,7 +345,9 @@ def unbroadcast(ct: Any, aval: ArrayType) -> Any:
 # ---------------------------------------------------------------------------------------------- conversions
 def _convert_type(x: ArrayType, *, new_dtype: np.dtype, weak_type: bool) -> ArrayType:
     if x.dtype == dtypes.float0:
-        raise DTypeError("convert_element_type: a float0 array (the tangent of an integer) holds nothing and cannot be converted")
+        raise DTypeError(
+            "convert_element_type: a float0 array (the tangent of an integer) holds nothing and cannot be converted"
+        )
     return ArrayType(x.shape, new_dtype, weak_type)
 
 
@@ -343,7 +364,9 @@ convert_p = Primitive(
     category="convert",
     type_rule=_convert_type,
     jvp=_convert_jvp,
-    transpose=lambda ct, x, *, new_dtype, weak_type: [bind(convert_p, ct, new_dtype=x.aval.dtype, weak_type=x.aval.weak_type)],
+    transpose=lambda ct, x, *, new_dtype, weak_type: [
+        bind(convert_p, ct, new_dtype=x.aval.dtype, weak_type=x.aval.weak_type)
+    ],
     batch=lambda args, dims, **params: (bind(convert_p, args[0], **params), dims[0]),
     what="Converts every element to another dtype.",
     formula="y = dtype(x)",
@@ -368,7 +391,11 @@ def convert_element_type(operand: Any, new_dtype: Any, weak_type: bool = False) 
 
 def _bitcast_type(x: ArrayType, *, new_dtype: np.dtype) -> ArrayType:
     old, new = x.dtype.itemsize, new_dtype.itemsize
-    if dtypes.is_bool(x.dtype) != dtypes.is_bool(new_dtype) or dtypes.is_complex(x.dtype) or dtypes.is_complex(new_dtype):
+    if (
+        dtypes.is_bool(x.dtype) != dtypes.is_bool(new_dtype)
+        or dtypes.is_complex(x.dtype)
+        or dtypes.is_complex(new_dtype)
+    ):
         if x.dtype != new_dtype:
             raise DTypeError(f"bitcast_convert_type: cannot reinterpret {x.dtype.name} as {new_dtype.name}")
     if old == new:
@@ -376,7 +403,9 @@ def _bitcast_type(x: ArrayType, *, new_dtype: np.dtype) -> ArrayType:
     if old > new:
         return ArrayType((*x.shape, old // new), new_dtype)
     if not x.shape or x.shape[-1] != new // old:
-        raise ShapeError(f"bitcast_convert_type: to reinterpret {x} as {new_dtype.name} its last axis must have length {new // old}")
+        raise ShapeError(
+            f"bitcast_convert_type: to reinterpret {x} as {new_dtype.name} its last axis must have length {new // old}"
+        )
     return ArrayType(x.shape[:-1], new_dtype)
 
 
@@ -505,4 +534,3 @@ __all__ = [
     "convert_element_type", "expand_dims", "full", "full_like", "iota", "optimization_barrier", "reduce_sum", "reshape",
     "squeeze", "transpose", "zeros_like_array",
 ]  # fmt: skip
-

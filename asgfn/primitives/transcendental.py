@@ -29,34 +29,48 @@ from asgfn.primitives.shaping import broadcast_in_dim, convert_element_type, ful
 from asgfn.tracing import Array, bind
 
 
-def _transcendental(name: str, jvp: Any, what: str, formula: str, why: str, kinds: Sequence[str] = INEXACT) -> Primitive:
-    return elementwise(
-        name, 1, kinds=kinds, jvp=[jvp], category="transcendental", what=what, formula=formula, why=why
-    )
+def _transcendental(
+    name: str, jvp: Any, what: str, formula: str, why: str, kinds: Sequence[str] = INEXACT
+) -> Primitive:
+    return elementwise(name, 1, kinds=kinds, jvp=[jvp], category="transcendental", what=what, formula=formula, why=why)
 
 
 def _one(x: Any) -> Array:
     return _scalar(1, x)
 
 
-exp_p = _transcendental(
-    "exp", lambda g, y, x: mul(g, y), "Exponential.", "y = e^x", "Softmax, likelihoods, growth."
-)
+exp_p = _transcendental("exp", lambda g, y, x: mul(g, y), "Exponential.", "y = e^x", "Softmax, likelihoods, growth.")
 exp2_p = _transcendental(
     "exp2", lambda g, y, x: mul(mul(g, y), _scalar(np.log(2.0), x)), "Power of two.", "y = 2^x", "Scales in octaves."
 )
 expm1_p = _transcendental(
-    "expm1", lambda g, y, x: mul(g, add(y, _one(x))), "e^x - 1 without losing digits near 0.", "y = e^x - 1", "ELU, rates."
+    "expm1",
+    lambda g, y, x: mul(g, add(y, _one(x))),
+    "e^x - 1 without losing digits near 0.",
+    "y = e^x - 1",
+    "ELU, rates.",
 )
 log_p = _transcendental("log", lambda g, y, x: div(g, x), "Natural logarithm.", "y = ln(x)", "Likelihoods, entropies.")
 log1p_p = _transcendental(
-    "log1p", lambda g, y, x: div(g, add(x, _one(x))), "ln(1 + x) without losing digits near 0.", "y = ln(1 + x)", "Softplus."
+    "log1p",
+    lambda g, y, x: div(g, add(x, _one(x))),
+    "ln(1 + x) without losing digits near 0.",
+    "y = ln(1 + x)",
+    "Softplus.",
 )
 logistic_p = _transcendental(
-    "logistic", lambda g, y, x: mul(g, mul(y, sub(_one(x), y))), "Sigmoid.", "y = 1 / (1 + e^-x)", "Gates, probabilities."
+    "logistic",
+    lambda g, y, x: mul(g, mul(y, sub(_one(x), y))),
+    "Sigmoid.",
+    "y = 1 / (1 + e^-x)",
+    "Gates, probabilities.",
 )
 sqrt_p = _transcendental(
-    "sqrt", lambda g, y, x: mul(g, div(_scalar(0.5, x), y)), "Square root.", "y = sqrt(x)", "Norms, standard deviations."
+    "sqrt",
+    lambda g, y, x: mul(g, div(_scalar(0.5, x), y)),
+    "Square root.",
+    "y = sqrt(x)",
+    "Norms, standard deviations.",
 )
 rsqrt_p = _transcendental(
     "rsqrt", lambda g, y, x: mul(g, mul(_scalar(-0.5, x), div(y, x))), "Reciprocal square root.", "y = 1 / sqrt(x)",
@@ -66,8 +80,12 @@ cbrt_p = _transcendental(
     "cbrt", lambda g, y, x: mul(g, mul(_scalar(1 / 3, x), mul(y, reciprocal(x)))), "Cube root.", "y = x^(1/3)", "Volumes.",
     FLOAT,
 )  # fmt: skip
-sin_p = _transcendental("sin", lambda g, y, x: mul(g, cos(x)), "Sine.", "y = sin(x)", "Positional encodings, oscillations.")
-cos_p = _transcendental("cos", lambda g, y, x: neg(mul(g, sin(x))), "Cosine.", "y = cos(x)", "Positional encodings, rotations.")
+sin_p = _transcendental(
+    "sin", lambda g, y, x: mul(g, cos(x)), "Sine.", "y = sin(x)", "Positional encodings, oscillations."
+)
+cos_p = _transcendental(
+    "cos", lambda g, y, x: neg(mul(g, sin(x))), "Cosine.", "y = cos(x)", "Positional encodings, rotations."
+)
 tan_p = _transcendental("tan", lambda g, y, x: mul(g, add(_one(x), square(y))), "Tangent.", "y = tan(x)", "Angles.")
 asin_p = _transcendental(
     "asin", lambda g, y, x: mul(g, rsqrt(sub(_one(x), square(x)))), "Inverse sine.", "y = arcsin(x)", "Angles."
@@ -78,10 +96,16 @@ acos_p = _transcendental(
 atan_p = _transcendental(
     "atan", lambda g, y, x: div(g, add(_one(x), square(x))), "Inverse tangent.", "y = arctan(x)", "Angles."
 )
-sinh_p = _transcendental("sinh", lambda g, y, x: mul(g, cosh(x)), "Hyperbolic sine.", "y = sinh(x)", "Hyperbolic geometry.")
+sinh_p = _transcendental(
+    "sinh", lambda g, y, x: mul(g, cosh(x)), "Hyperbolic sine.", "y = sinh(x)", "Hyperbolic geometry."
+)
 cosh_p = _transcendental("cosh", lambda g, y, x: mul(g, sinh(x)), "Hyperbolic cosine.", "y = cosh(x)", "Robust losses.")
 tanh_p = _transcendental(
-    "tanh", lambda g, y, x: mul(g, sub(_one(x), square(y))), "Hyperbolic tangent.", "y = tanh(x)", "Bounded activations."
+    "tanh",
+    lambda g, y, x: mul(g, sub(_one(x), square(y))),
+    "Hyperbolic tangent.",
+    "y = tanh(x)",
+    "Bounded activations.",
 )
 asinh_p = _transcendental(
     "asinh", lambda g, y, x: mul(g, rsqrt(add(square(x), _one(x)))), "Inverse hyperbolic sine.", "y = arsinh(x)",
@@ -110,7 +134,9 @@ def _pow_type(x: ArrayType, y: ArrayType) -> ArrayType:
         joined = _broadcast_type("pow", (x, y.update(dtype=x.dtype)))
         return joined.update(weak_type=x.weak_type)
     if not dtypes.is_inexact(x.dtype) and x.dtype != y.dtype:
-        raise DTypeError(f"pow takes a float or complex base with an exponent of that dtype or an integer one, got {x} and {y}")
+        raise DTypeError(
+            f"pow takes a float or complex base with an exponent of that dtype or an integer one, got {x} and {y}"
+        )
     return _broadcast_type("pow", (x, y))
 
 
@@ -257,4 +283,3 @@ def acosh(x: Any) -> Array:
 def atanh(x: Any) -> Array:
     """Inverse hyperbolic tangent."""
     return bind(atanh_p, x)
-

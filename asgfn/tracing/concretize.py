@@ -75,7 +75,9 @@ _ARRAY = "NumPy functions and float() need values. Use asgfn.numpy instead of nu
 
 def tracer_bool(self: Tracer) -> bool:
     if self.size != 1:
-        raise ShapeError(f"the truth value of an array with {self.size} elements is ambiguous ({describe(self)}); use .any() or .all()")
+        raise ShapeError(
+            f"the truth value of an array with {self.size} elements is ambiguous ({describe(self)}); use .any() or .all()"
+        )
     return bool(_ask(self, TracerBoolConversionError, "bool()", _BRANCH).value.reshape(())[()])
 
 

@@ -22,8 +22,10 @@ def is_internal(code: CodeType) -> bool:
         return _internal[code]
     except KeyError:
         file = code.co_filename
-        result = file.startswith(_INTERNAL_DIRS) or file.startswith("<asgfn") or (
-            os.path.basename(file) in _INTERNAL_FILES and os.path.dirname(file) == os.path.dirname(os.__file__)
+        result = (
+            file.startswith(_INTERNAL_DIRS)
+            or file.startswith("<asgfn")
+            or (os.path.basename(file) in _INTERNAL_FILES and os.path.dirname(file) == os.path.dirname(os.__file__))
         )
         _internal[code] = result
         return result

@@ -154,7 +154,9 @@ class Trace:
             ConcretizationError: when it depends on an input whose value is not known.
         """
         if self.values is None:
-            raise ConcretizationError(f"the value of {describe(tracer)} is not known while it is being traced for {self.why}")
+            raise ConcretizationError(
+                f"the value of {describe(tracer)} is not known while it is being traced for {self.why}"
+            )
         known = self.known
         if not known:
             known.update({i: v for i, v in zip(self.inputs, self.values, strict=True)})
@@ -363,7 +365,9 @@ def as_array(x: Any, where: str = "") -> Array:
         return found
     if isinstance(x, (np.ndarray, np.generic)):
         if isinstance(x, np.ma.MaskedArray):
-            raise NotAnArrayError(f"{where or 'asgfn'}: masked arrays are not supported; fill them first (x.filled(value))")
+            raise NotAnArrayError(
+                f"{where or 'asgfn'}: masked arrays are not supported; fill them first (x.filled(value))"
+            )
         value = np.array(x, dtype=dtypes.canonicalize(x.dtype), order="C", copy=True)
         return concrete(value, ArrayType(value.shape, value.dtype))
     if isinstance(x, Array):
@@ -494,7 +498,9 @@ def origin_of(x: Tracer) -> str:
     for position, i in enumerate(trace.inputs):
         if i == x.id:
             label = trace.input_names[position]
-            return f"argument {label}" + (f" of {trace.name}" if trace.name else "") if label else f"argument {position}"
+            return (
+                f"argument {label}" + (f" of {trace.name}" if trace.name else "") if label else f"argument {position}"
+            )
     return ""
 
 

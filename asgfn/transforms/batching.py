@@ -29,7 +29,9 @@ def _names_axis(node: Node, axis: MappedAxis) -> bool:
     return node.primitive.holds_graphs and any(axis.name in g.axis_names for g in inner_graphs(node.params))
 
 
-def batch_run(asg: Asg, args: Sequence[Any], dims: Sequence[int | None], axis: MappedAxis) -> tuple[list[Any], list[int | None]]:
+def batch_run(
+    asg: Asg, args: Sequence[Any], dims: Sequence[int | None], axis: MappedAxis
+) -> tuple[list[Any], list[int | None]]:
     """Applies a graph to arguments of which some have an extra axis (at `dims`). Returns outputs and their extra axes."""
     env: list[Any] = [*args, *constant_arrays(asg)]
     at: list[int | None] = [*dims, *([None] * len(asg.constants))]

@@ -45,7 +45,7 @@ def checkpoint_name(x: Any, name: str) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------- policies
-class checkpoint_policies:  # noqa: N801 (a namespace, as in JAX)
+class checkpoint_policies:
     """Which values a checkpointed function may keep: predicates ``(primitive, *types, **params) -> bool``."""
 
     @staticmethod
@@ -98,7 +98,9 @@ class checkpoint_policies:  # noqa: N801 (a namespace, as in JAX)
 
 # ---------------------------------------------------------------------------------------------- the primitive
 @lru_cache(maxsize=256)
-def _split_graph(asg: Asg, nonzero: tuple[bool, ...], policy: Callable | None) -> tuple[Asg, Asg, tuple[bool, ...], tuple]:
+def _split_graph(
+    asg: Asg, nonzero: tuple[bool, ...], policy: Callable | None
+) -> tuple[Asg, Asg, tuple[bool, ...], tuple]:
     """Values and linear part of a checkpointed graph.
 
     Returns:
@@ -139,7 +141,9 @@ def _split_graph(asg: Asg, nonzero: tuple[bool, ...], policy: Callable | None) -
         return run(linear, [*tangents, *residuals])
 
     t_types = [tangent_type(t) for t, nz in zip(asg.inputs, nonzero, strict=True) if nz]
-    again, _ = trace_flat(recompute, [*t_types, *known.inputs, *kept_types], name=f"recompute({asg.name})", why="checkpoint")
+    again, _ = trace_flat(
+        recompute, [*t_types, *known.inputs, *kept_types], name=f"recompute({asg.name})", why="checkpoint"
+    )
     return forward, again, present, kept_types
 
 
@@ -187,7 +191,9 @@ def checkpoint(
     """
     f = as_function("checkpoint", fun)
     if concrete:
-        raise TransformError("checkpoint: the option concrete=True is gone, as in JAX; make the arguments that Python looks at static (static_argnums)")
+        raise TransformError(
+            "checkpoint: the option concrete=True is gone, as in JAX; make the arguments that Python looks at static (static_argnums)"
+        )
     static = StaticArguments(f, static_argnums)
 
     @wraps(f, updated=())
@@ -195,8 +201,17 @@ def checkpoint(
         inner, dynamic, named = static.bind(args, kwargs)
         leaves, _ = tree_flatten((tuple(dynamic), named))
         leaves = check_leaves(leaves, lambda: leaf_names(inner, dynamic, named), "checkpoint", f)
-        asg, captured, out_tree = trace_to_graph(inner, dynamic, named, why="checkpoint", types=[x.aval for x in leaves])
-        outs = bind(checkpoint_p, *leaves, *captured, asg=asg.replace(name=function_name(f)), policy=policy, prevent_cse=prevent_cse)
+        asg, captured, out_tree = trace_to_graph(
+            inner, dynamic, named, why="checkpoint", types=[x.aval for x in leaves]
+        )
+        outs = bind(
+            checkpoint_p,
+            *leaves,
+            *captured,
+            asg=asg.replace(name=function_name(f)),
+            policy=policy,
+            prevent_cse=prevent_cse,
+        )
         return tree_unflatten(out_tree, outs)
 
     return checkpointed
@@ -211,7 +226,9 @@ def saved_residuals(f: Callable, *args: Any, **kwargs: Any) -> list[tuple[ArrayT
     f = as_function("saved_residuals", f)
     asg, captured, _ = trace_to_graph(f, args, kwargs, why="saved_residuals")
     if captured:
-        raise TransformError("saved_residuals: the function uses traced values of an enclosing function; pass them as arguments")
+        raise TransformError(
+            "saved_residuals: the function uses traced values of an enclosing function; pass them as arguments"
+        )
     nonzero = tuple(dtypes.is_inexact(t.dtype) for t in asg.inputs)
     known, _, _ = linearize_graph(_flattened(asg), nonzero)
     m = len(asg.outputs)
@@ -237,6 +254,7 @@ def saved_residuals(f: Callable, *args: Any, **kwargs: Any) -> list[tuple[ArrayT
 
 def _flattened(asg: Asg) -> Asg:
     """The graph with plain calls inlined, so that residuals are named by the operations inside them."""
+
     def flat(*args: Any) -> list[Any]:
         def walk(g: Asg, values: Sequence[Any]) -> list[Any]:
             env: list[Any] = [*values, *constant_arrays(g)]
@@ -260,4 +278,3 @@ def print_saved_residuals(f: Callable, *args: Any, **kwargs: Any) -> None:
     """Prints a line for each value that differentiating f keeps in memory."""
     for t, where in saved_residuals(f, *args, **kwargs):
         print(f"{t} {where}")
-

@@ -116,7 +116,9 @@ def _resolve(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
         return tuple(args)
     bound.apply_defaults()
     if bound.kwargs:
-        raise TypeError(f"{function_name(f)}: functions with custom derivatives take their arguments by position, got keyword arguments {sorted(bound.kwargs)}")
+        raise TypeError(
+            f"{function_name(f)}: functions with custom derivatives take their arguments by position, got keyword arguments {sorted(bound.kwargs)}"
+        )
     return bound.args
 
 
@@ -147,7 +149,13 @@ def _trace_call(name: str, f: Callable, args: Sequence[Any]) -> tuple[list[Any],
     # Python may look at values here as it may around this call
     values: list[Any] | None = list(leaves) if state.staging is None else None
     asg, captured = trace_flat(
-        flat, [x.aval for x in leaves], name=function_name(f), input_names=leaf_names(f, args), values=values, staging=values is None, why=name
+        flat,
+        [x.aval for x in leaves],
+        name=function_name(f),
+        input_names=leaf_names(f, args),
+        values=values,
+        staging=values is None,
+        why=name,
     )
     return leaves, in_tree, asg, captured, flat.out_tree
 
@@ -157,7 +165,9 @@ def _custom_jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, asg: As
     return rule(primals, tangents)
 
 
-def _custom_jvp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, rule: Callable) -> tuple:
+def _custom_jvp_batch(
+    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, rule: Callable
+) -> tuple:
     batched = tuple(d is not None for d in dims)
     graph, _ = batch_graph(asg, batched, axis, (True,) * len(asg.outputs))
     n = len(asg.inputs)
@@ -182,7 +192,9 @@ def _custom_jvp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int 
         found = [bdim_at_front(x, d, axis.size) for x, d in zip(found, out_dims, strict=True)]
         m = len(asg.outputs)
         ts = iter(found[m:])
-        return tuple(found[:m]), tuple(next(ts) if p else Zero(tangent_type(o.aval)) for p, o in zip(present, found[:m], strict=True))
+        return tuple(found[:m]), tuple(
+            next(ts) if p else Zero(tangent_type(o.aval)) for p, o in zip(present, found[:m], strict=True)
+        )
 
     moved = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
     wrapped = Rule(asg.name, batched_rule, "batched", rule, batched, axis, asg)
@@ -204,7 +216,7 @@ custom_jvp_call_p = Primitive(
 )
 
 
-class custom_jvp:  # noqa: N801 (used as a decorator, named like JAX's)
+class custom_jvp:
     """A function with a forward derivative of its own.
 
     Arguments:
@@ -275,10 +287,15 @@ class custom_jvp:  # noqa: N801 (used as a decorator, named like JAX's)
 
         def flat_rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
             args_in, _ = tree_unflatten(in_tree, primals[:n])
-            filled = [(SymbolicZero(t.aval) if self.symbolic_zeros else instantiate_zeros(t)) if is_zero(t) else t for t in tangents[:n]]
+            filled = [
+                (SymbolicZero(t.aval) if self.symbolic_zeros else instantiate_zeros(t)) if is_zero(t) else t
+                for t in tangents[:n]
+            ]
             args_t, _ = tree_unflatten(in_tree, filled)
             if any(not is_zero(t) for t in tangents[n:]):
-                raise TransformError(f"custom_jvp function {name} uses a differentiated value that is not one of its arguments; pass it as an argument")
+                raise TransformError(
+                    f"custom_jvp function {name} uses a differentiated value that is not one of its arguments; pass it as an argument"
+                )
             result = rule(*fixed, args_in, args_t)
             return _check_jvp(name, result, out_tree, asg.out_types)
 
@@ -289,7 +306,9 @@ class custom_jvp:  # noqa: N801 (used as a decorator, named like JAX's)
 
 def _check_jvp(name: str, result: Any, out_tree: Any, out_types: Sequence[ArrayType]) -> tuple:
     if not isinstance(result, (tuple, list)) or len(result) != 2:
-        raise StructureError(f"the jvp rule of {name} must return a pair (output, tangent), got {type(result).__name__}")
+        raise StructureError(
+            f"the jvp rule of {name} must return a pair (output, tangent), got {type(result).__name__}"
+        )
     outs, tree = tree_flatten(result[0])
     moved, moved_tree = tree_flatten(result[1], is_leaf=lambda x: isinstance(x, SymbolicZero))
     if tree != out_tree or moved_tree != out_tree:
@@ -309,14 +328,21 @@ def _check_jvp(name: str, result: Any, out_tree: Any, out_types: Sequence[ArrayT
         if m.weak_type and m.dtype != expected.dtype:
             m = convert_element_type(m, expected.dtype)
         if m.shape != expected.shape or m.dtype != expected.dtype:
-            raise TransformError(f"the jvp rule of {name} returned a tangent of type {m.aval} for output {k} of type {t}; they must agree")
+            raise TransformError(
+                f"the jvp rule of {name} returned a tangent of type {m.aval} for output {k} of type {t}; they must agree"
+            )
         final.append(m)
-    primal = [convert_element_type(x, t.dtype) if as_array(x).weak_type and as_array(x).dtype != t.dtype else as_array(x) for x, t in zip(outs, out_types, strict=True)]
+    primal = [
+        convert_element_type(x, t.dtype) if as_array(x).weak_type and as_array(x).dtype != t.dtype else as_array(x)
+        for x, t in zip(outs, out_types, strict=True)
+    ]
     return tuple(primal), tuple(final)
 
 
 # ---------------------------------------------------------------------------------------------- custom_vjp
-def _custom_vjp_linearize(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, fwd: Callable, bwd: Callable) -> tuple:
+def _custom_vjp_linearize(
+    primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, fwd: Callable, bwd: Callable
+) -> tuple:
     nonzero = tuple(not is_zero(t) for t in tangents)
     outs, residuals, res_tree = fwd(primals, nonzero)
     moved = bind(
@@ -329,7 +355,10 @@ def _custom_vjp_linearize(primals: Sequence[Any], tangents: Sequence[Any], *, as
         residual_tree=res_tree,
         name=asg.name,
     )
-    return outs, tuple(Zero(tangent_type(t)) if not dtypes.is_inexact(t.dtype) else m for m, t in zip(moved, asg.out_types, strict=True))
+    return outs, tuple(
+        Zero(tangent_type(t)) if not dtypes.is_inexact(t.dtype) else m
+        for m, t in zip(moved, asg.out_types, strict=True)
+    )
 
 
 def _custom_vjp_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg, **params: Any) -> tuple:
@@ -339,7 +368,9 @@ def _custom_vjp_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, asg: Asg
     )
 
 
-def _custom_vjp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, fwd: Callable, bwd: Callable) -> tuple:
+def _custom_vjp_batch(
+    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, fwd: Callable, bwd: Callable
+) -> tuple:
     batched = tuple(d is not None for d in dims)
     graph, _ = batch_graph(asg, batched, axis, (True,) * len(asg.outputs))
     in_dims = [0 if b else None for b in batched]
@@ -364,7 +395,9 @@ def _custom_vjp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int 
 
         def flat(*xs: Any) -> list[Any]:
             given = iter(xs[n_res:])
-            full = [Zero(tangent_type(t)) if is_zero(ct) else next(given) for ct, t in zip(cts, asg.out_types, strict=True)]
+            full = [
+                Zero(tangent_type(t)) if is_zero(ct) else next(given) for ct, t in zip(cts, asg.out_types, strict=True)
+            ]
             found = bwd(residual_tree, xs[:n_res], full)
             present[:] = [not is_zero(ct) for ct in found]
             return [ct for ct in found if not is_zero(ct)]
@@ -373,7 +406,9 @@ def _custom_vjp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int 
         types = [x.aval.update(shape=x.shape[1:]) for x in (*residuals, *some)]
         derived, captured = trace_flat(flat, types, name=f"bwd({asg.name})", why="custom_vjp")
         given = [*residuals, *some]
-        found, out_dims = batch_run(derived, [*given, *captured], [*([0] * len(given)), *([None] * len(captured))], axis)
+        found, out_dims = batch_run(
+            derived, [*given, *captured], [*([0] * len(given)), *([None] * len(captured))], axis
+        )
         found = [bdim_at_front(x, d, axis.size) for x, d in zip(found, out_dims, strict=True)]
         it = iter(found)
         full = [next(it) if p else None for p in present]
@@ -386,7 +421,11 @@ def _custom_vjp_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int 
     moved = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
     key = ("batched", batched, axis, asg)
     outs = bind(
-        custom_vjp_call_p, *moved, asg=graph, fwd=Rule(asg.name, batched_fwd, *key, fwd), bwd=Rule(asg.name, batched_bwd, *key, bwd)
+        custom_vjp_call_p,
+        *moved,
+        asg=graph,
+        fwd=Rule(asg.name, batched_fwd, *key, fwd),
+        bwd=Rule(asg.name, batched_bwd, *key, bwd),
     )
     return outs, (0,) * len(outs)
 
@@ -410,7 +449,15 @@ def _transpose_type(*types: ArrayType, result_types: tuple, **params: Any) -> tu
     return result_types
 
 
-def _custom_transpose(cts: Sequence[Any], *operands: Any, bwd: Callable, nonzero: tuple, result_types: tuple, residual_tree: Any, name: str) -> list:
+def _custom_transpose(
+    cts: Sequence[Any],
+    *operands: Any,
+    bwd: Callable,
+    nonzero: tuple,
+    result_types: tuple,
+    residual_tree: Any,
+    name: str,
+) -> list:
     residuals = [x for x in operands if not is_linear(x)]
     n_res = len(operands) - sum(nonzero)
     if len(residuals) != n_res:
@@ -420,11 +467,21 @@ def _custom_transpose(cts: Sequence[Any], *operands: Any, bwd: Callable, nonzero
 
 
 def _custom_transpose_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, name: str, **params: Any) -> tuple:
-    raise TransformError(f"the linear map of custom_vjp function {name} cannot be differentiated before it is transposed; use custom_jvp, or nest grad instead")
+    raise TransformError(
+        f"the linear map of custom_vjp function {name} cannot be differentiated before it is transposed; use custom_jvp, or nest grad instead"
+    )
 
 
 def _custom_transpose_batch(
-    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, bwd: Callable, nonzero: tuple, result_types: tuple, residual_tree: Any, name: str
+    axis: MappedAxis,
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    *,
+    bwd: Callable,
+    nonzero: tuple,
+    result_types: tuple,
+    residual_tree: Any,
+    name: str,
 ) -> tuple:
     n_res = len(args) - sum(nonzero)
     full = [bdim_at_front(x, d, axis.size) for x, d in zip(args, dims, strict=True)]
@@ -435,7 +492,11 @@ def _custom_transpose_batch(
 
         def flat(*xs: Any) -> list[Any]:
             given = iter(xs[n_res:])
-            found = bwd(tree, xs[:n_res], [Zero(t) if is_zero(ct) else next(given) for ct, t in zip(cts, result_types, strict=True)])
+            found = bwd(
+                tree,
+                xs[:n_res],
+                [Zero(t) if is_zero(ct) else next(given) for ct, t in zip(cts, result_types, strict=True)],
+            )
             present[:] = [not is_zero(ct) for ct in found]
             return [ct for ct in found if not is_zero(ct)]
 
@@ -443,13 +504,23 @@ def _custom_transpose_batch(
         types = [*res_types, *(ct.aval.update(shape=ct.shape[1:]) for ct in some)]
         derived, captured = trace_flat(flat, types, name=f"bwd({name})", why="custom_vjp")
         given = [*residuals, *some]
-        found, out_dims = batch_run(derived, [*given, *captured], [*([0] * len(given)), *([None] * len(captured))], axis)
+        found, out_dims = batch_run(
+            derived, [*given, *captured], [*([0] * len(given)), *([None] * len(captured))], axis
+        )
         it = iter(bdim_at_front(x, d, axis.size) for x, d in zip(found, out_dims, strict=True))
         return [next(it) if p else Zero(ArrayType((), np.dtype("float32"))) for p in present]
 
     new_types = tuple(t.update(shape=(axis.size, *t.shape)) for t in result_types)
     wrapped = Rule(name, batched_bwd, "batched", bwd, axis, nonzero, result_types)
-    outs = bind(custom_transpose_p, *full, bwd=wrapped, nonzero=nonzero, result_types=new_types, residual_tree=residual_tree, name=name)
+    outs = bind(
+        custom_transpose_p,
+        *full,
+        bwd=wrapped,
+        nonzero=nonzero,
+        result_types=new_types,
+        residual_tree=residual_tree,
+        name=name,
+    )
     return outs, (0,) * len(outs)
 
 
@@ -467,7 +538,7 @@ custom_transpose_p = Primitive(
 )
 
 
-class custom_vjp:  # noqa: N801
+class custom_vjp:
     """A function with a reverse derivative of its own.
 
     Arguments:
@@ -527,7 +598,9 @@ class custom_vjp:  # noqa: N801
 
         def fwd(primals: Sequence[Any], nonzero: tuple) -> tuple:
             if any(nonzero[n:]):
-                raise TransformError(f"custom_vjp function {name} uses a differentiated value that is not one of its arguments; pass it as an argument")
+                raise TransformError(
+                    f"custom_vjp function {name} uses a differentiated value that is not one of its arguments; pass it as an argument"
+                )
             values = list(primals[:n])
             if symbolic:
                 values = [CustomVjpPrimal(x, nz) for x, nz in zip(values, nonzero, strict=False)]
@@ -535,10 +608,14 @@ class custom_vjp:  # noqa: N801
             given = iter(args_in)
             out = fwd_full(*(full[i] if i in nums else next(given) for i in range(len(full))))
             if not isinstance(out, (tuple, list)) or len(out) != 2:
-                raise StructureError(f"the fwd rule of {name} must return a pair (output, residuals), got {type(out).__name__}")
+                raise StructureError(
+                    f"the fwd rule of {name} must return a pair (output, residuals), got {type(out).__name__}"
+                )
             outs, tree = tree_flatten(out[0])
             if tree != out_tree:
-                raise StructureError(f"the fwd rule of {name} must return an output of the function's structure {out_tree}, got {tree}")
+                raise StructureError(
+                    f"the fwd rule of {name} must return an output of the function's structure {out_tree}, got {tree}"
+                )
             res_leaves, res_tree = tree_flatten(out[1])
             # residuals that are not arrays (strings, shapes) are part of the structure
             arrays, plan = [], []
@@ -549,17 +626,25 @@ class custom_vjp:  # noqa: N801
                 except TypeError:
                     plan.append(leaf)
             outs = [as_array(x) for x in outs]
-            outs = [convert_element_type(x, t.dtype) if x.weak_type and x.dtype != t.dtype else x for x, t in zip(outs, asg.out_types, strict=True)]
+            outs = [
+                convert_element_type(x, t.dtype) if x.weak_type and x.dtype != t.dtype else x
+                for x, t in zip(outs, asg.out_types, strict=True)
+            ]
             return tuple(outs), arrays, _ResidualTree(res_tree, tuple(plan))
 
         def bwd(res_tree: Any, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
             res = res_tree.unflatten(residuals)
             filled = [(SymbolicZero(ct.aval) if symbolic else _zeros(ct.aval)) if is_zero(ct) else ct for ct in cts]
             found = bwd_full(*fixed, res, tree_unflatten(out_tree, filled))
-            return [*_check_cotangents(name, found, in_tree, arg_types), *(Zero(tangent_type(t)) for t in captured_types)]
+            return [
+                *_check_cotangents(name, found, in_tree, arg_types),
+                *(Zero(tangent_type(t)) for t in captured_types),
+            ]
 
         key = (self, fwd_full, bwd_full, tuple(fixed), in_tree, asg)
-        outs = bind(custom_vjp_call_p, *leaves, *captured, asg=asg, fwd=Rule(name, fwd, *key), bwd=Rule(name, bwd, *key))
+        outs = bind(
+            custom_vjp_call_p, *leaves, *captured, asg=asg, fwd=Rule(name, fwd, *key), bwd=Rule(name, bwd, *key)
+        )
         return tree_unflatten(out_tree, outs)
 
 
@@ -605,7 +690,9 @@ def _check_cotangents(name: str, found: Any, in_tree: Any, types: Sequence[Array
             continue
         leaves, tree = tree_flatten(ct, is_leaf=lambda x: x is None or isinstance(x, SymbolicZero))
         if tree != child:
-            raise StructureError(f"the bwd rule of {name} returned a cotangent of structure {tree} for argument {k} of structure {child}")
+            raise StructureError(
+                f"the bwd rule of {name} returned a cotangent of structure {tree} for argument {k} of structure {child}"
+            )
         for t, leaf in zip(expected, leaves, strict=True):
             wanted = tangent_type(t)
             if leaf is None or isinstance(leaf, SymbolicZero) or wanted.dtype == dtypes.float0:
@@ -615,7 +702,9 @@ def _check_cotangents(name: str, found: Any, in_tree: Any, types: Sequence[Array
             if x.weak_type and x.dtype != wanted.dtype:
                 x = convert_element_type(x, wanted.dtype)
             if x.shape != wanted.shape or x.dtype != wanted.dtype:
-                raise TransformError(f"the bwd rule of {name} returned a cotangent of type {x.aval} for argument {k} of type {t}; they must agree")
+                raise TransformError(
+                    f"the bwd rule of {name} returned a cotangent of type {x.aval} for argument {k} of type {t}; they must agree"
+                )
             result.append(x)
     return result
 
@@ -635,7 +724,10 @@ def custom_gradient(fun: Callable) -> Callable:
         types = [tangent_type(as_array(x).aval) for x in out_leaves]
         # the rule closes over values of this trace: they become residuals
         asg, captured = trace_flat(
-            lambda *cts: tree_flatten(rule(tree_unflatten(out_tree, cts)))[0], types, name=function_name(rule), why="custom_gradient"
+            lambda *cts: tree_flatten(rule(tree_unflatten(out_tree, cts)))[0],
+            types,
+            name=function_name(rule),
+            why="custom_gradient",
         )
         return out, (captured, _Static(asg))
 
@@ -674,7 +766,9 @@ def _custom_vmap_linearize(primals: Sequence[Any], tangents: Sequence[Any], *, a
     return jit_p.linearize(primals, tangents, asg=asg, name=asg.name)
 
 
-def _custom_vmap_batch(axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, rule: Callable) -> tuple:
+def _custom_vmap_batch(
+    axis: MappedAxis, args: Sequence[Any], dims: Sequence[int | None], *, asg: Asg, rule: Callable
+) -> tuple:
     moved = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
     outs, batched = rule(axis.size, moved, [d is not None for d in dims])
     return tuple(outs), tuple(0 if b else None for b in batched)
@@ -695,7 +789,7 @@ custom_vmap_call_p = Primitive(
 )
 
 
-class custom_vmap:  # noqa: N801
+class custom_vmap:
     """A function with a vectorisation rule of its own.
 
     The rule is given by `def_vmap`: ``rule(axis_size, in_batched, *args) -> (out, out_batched)``, where arguments that are
@@ -724,7 +818,9 @@ class custom_vmap:  # noqa: N801
         full = _resolve(self.fun, args, kwargs)
         leaves, in_tree, asg, captured, out_tree = _trace_call("custom_vmap", self.fun, full)
         if captured:
-            raise TransformError(f"custom_vmap function {name} uses a traced value that is not one of its arguments; pass it as an argument")
+            raise TransformError(
+                f"custom_vmap function {name} uses a traced value that is not one of its arguments; pass it as an argument"
+            )
         user_rule = self.vmap_rule
 
         def rule(size: int, values: Sequence[Any], batched: Sequence[bool]) -> tuple:
@@ -732,11 +828,15 @@ class custom_vmap:  # noqa: N801
             marks, _ = tree_unflatten(in_tree, batched)
             result = user_rule(size, list(marks), *args_in)
             if not isinstance(result, (tuple, list)) or len(result) != 2:
-                raise StructureError(f"the vmap rule of {name} must return a pair (output, out_batched), got {type(result).__name__}")
+                raise StructureError(
+                    f"the vmap rule of {name} must return a pair (output, out_batched), got {type(result).__name__}"
+                )
             outs, tree = tree_flatten(result[0])
             out_marks, marks_tree = tree_flatten(result[1])
             if tree != out_tree or (marks_tree != out_tree and len(out_marks) != 1):
-                raise StructureError(f"the vmap rule of {name} must return outputs of structure {out_tree}, got {tree} (out_batched: {marks_tree})")
+                raise StructureError(
+                    f"the vmap rule of {name} must return outputs of structure {out_tree}, got {tree} (out_batched: {marks_tree})"
+                )
             if len(out_marks) == 1:
                 out_marks = out_marks * len(outs)
             return [as_array(x) for x in outs], [bool(b) for b in out_marks]

@@ -29,13 +29,23 @@ from asgfn.transforms.function import (
 )
 from asgfn.transforms.interpret import constant_arrays, run
 from asgfn.transforms.linear import linearize_run, transpose_run
-from asgfn.tree_util import keystr, register_pytree_node, tree_flatten, tree_flatten_with_path, tree_map, tree_structure, tree_unflatten
+from asgfn.tree_util import (
+    keystr,
+    register_pytree_node,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_map,
+    tree_structure,
+    tree_unflatten,
+)
 
 
 class _Traced:
     """A function traced at some arguments, with everything needed to repack its results."""
 
-    def __init__(self, name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None):
+    def __init__(
+        self, name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None
+    ):
         f = as_function(name, f)
         self.leaves, self.in_tree = tree_flatten(tuple(args))
 
@@ -96,7 +106,9 @@ def _float0_zeros(t: ArrayType) -> np.ndarray:
     return np.zeros(t.shape, dtypes.float0)
 
 
-def _check_like(what: str, types: Sequence[ArrayType], leaves: Sequence[Any], paths: Callable[[], list[str]]) -> list[Any]:
+def _check_like(
+    what: str, types: Sequence[ArrayType], leaves: Sequence[Any], paths: Callable[[], list[str]]
+) -> list[Any]:
     """Tangents or cotangents as arrays of the types they must have; `Zero` for float0."""
     checked: list[Any] = []
     for k, (t, leaf) in enumerate(zip(types, leaves, strict=True)):
@@ -114,7 +126,12 @@ def _check_like(what: str, types: Sequence[ArrayType], leaves: Sequence[Any], pa
             checked.append(leaf)
             continue
         x = as_array(leaf, what)
-        if x.dtype != expected.dtype and x.weak_type and dtypes.promote_types(x.dtype, expected.dtype) is not None and not dtypes.is_complex(x.dtype):
+        if (
+            x.dtype != expected.dtype
+            and x.weak_type
+            and dtypes.promote_types(x.dtype, expected.dtype) is not None
+            and not dtypes.is_complex(x.dtype)
+        ):
             x = convert_element_type(x, expected.dtype)
         if x.shape != expected.shape or x.dtype != expected.dtype:
             error = ShapeError if x.shape != expected.shape else TransformError
@@ -181,12 +198,18 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     def f_jvp(*tangents: Any) -> Any:
         given, tree = tree_flatten(tuple(tangents))
         if tree != t.in_tree:
-            raise StructureError(f"linearize: tangents must have the structure of the primals: got {tree} for {t.in_tree}")
+            raise StructureError(
+                f"linearize: tangents must have the structure of the primals: got {tree} for {t.in_tree}"
+            )
         ts = _check_like("linearize: the tangent", types, given, _paths("primals", t.in_tree))
         moved = iter(run(linear, [instantiate_zeros(x) for x, nz in zip(ts, nonzero, strict=False) if nz] + residuals))
         found = [next(moved) if p else None for p in present][: t.n_out]
         return tree_unflatten(
-            t.out_tree, [instantiate_zeros(Zero(tangent_type(a))) if x is None else x for x, a in zip(found, out_types, strict=True)]
+            t.out_tree,
+            [
+                instantiate_zeros(Zero(tangent_type(a))) if x is None else x
+                for x, a in zip(found, out_types, strict=True)
+            ],
         )
 
     return (out, f_jvp, aux) if has_aux else (out, f_jvp)
@@ -206,11 +229,17 @@ class Pullback(NamedTuple):
         n = sum(self.differentiable)
         operands = [*(Linear(a) for a in self.linear.inputs[:n]), *residuals]
         padded = [*cts, *([None] * (len(self.present) - len(cts)))]
-        found = iter(transpose_run(self.linear, operands, [ct for ct, p in zip(padded, self.present, strict=True) if p])[:n])
-        return [next(found) if d else Zero(tangent_type(t)) for d, t in zip(self.differentiable, self.in_types, strict=True)]
+        found = iter(
+            transpose_run(self.linear, operands, [ct for ct, p in zip(padded, self.present, strict=True) if p])[:n]
+        )
+        return [
+            next(found) if d else Zero(tangent_type(t)) for d, t in zip(self.differentiable, self.in_types, strict=True)
+        ]
 
 
-def _vjp(name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None) -> tuple[_Traced, list[Any], Pullback, list[Any]]:
+def _vjp(
+    name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None
+) -> tuple[_Traced, list[Any], Pullback, list[Any]]:
     """Traced function, its flat outputs, the static part of its derivative, and the residuals."""
     t = _Traced(name, f, args, has_aux, positions)
     differentiable = tuple(dtypes.is_inexact(x.dtype) for x in t.leaves)
@@ -228,7 +257,9 @@ class VjpFunction:
     It is a pytree whose leaves are the residuals, so it can be returned from jitted functions, carried and stored.
     """
 
-    def __init__(self, pull: Pullback, residuals: Sequence[Any], in_tree: Any, out_tree: Any, out_types: tuple[ArrayType, ...]):
+    def __init__(
+        self, pull: Pullback, residuals: Sequence[Any], in_tree: Any, out_tree: Any, out_types: tuple[ArrayType, ...]
+    ):
         self._pull = pull
         self.residuals = list(residuals)
         self._in_tree = in_tree
@@ -238,7 +269,9 @@ class VjpFunction:
     def __call__(self, out_ct: Any) -> tuple:
         leaves, tree = tree_flatten(out_ct)
         if tree != self._out_tree:
-            raise StructureError(f"vjp: the cotangent must have the structure of the output: got {tree} for {self._out_tree}")
+            raise StructureError(
+                f"vjp: the cotangent must have the structure of the output: got {tree} for {self._out_tree}"
+            )
         cts = _check_like("vjp: the cotangent", self._out_types, leaves, _paths("output", self._out_tree))
         return tree_unflatten(self._in_tree, [instantiate_zeros(ct) for ct in self._pull(self.residuals, cts)])
 
@@ -266,7 +299,9 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, reduce_axes: Sequen
     return (out, vjp_fun, aux) if has_aux else (out, vjp_fun)
 
 
-def fwd_and_bwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, jitted: bool = True) -> tuple[Callable, Callable]:
+def fwd_and_bwd(
+    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, jitted: bool = True
+) -> tuple[Callable, Callable]:
     """A function's forward pass and its backward pass as two functions.
 
     Returns:
@@ -303,24 +338,34 @@ def _check_argnums(name: str, f: Any, argnums: Any, n_args: int) -> tuple[int, .
         raise ValueError(f"{name}({function_name(f)}): argnums is empty, so there is nothing to differentiate")
     resolved = tuple(int(n) + n_args if n < 0 else int(n) for n in nums)
     if any(not 0 <= n < n_args for n in resolved):
-        raise ValueError(f"{name}({function_name(f)}): argnums={argnums} but the function was called with {n_args} positional arguments")
+        raise ValueError(
+            f"{name}({function_name(f)}): argnums={argnums} but the function was called with {n_args} positional arguments"
+        )
     return resolved
 
 
-def _check_differentiable(name: str, f: Any, args: Sequence[Any], positions: Sequence[int], holomorphic: bool, allow_int: bool) -> None:
+def _check_differentiable(
+    name: str, f: Any, args: Sequence[Any], positions: Sequence[int], holomorphic: bool, allow_int: bool
+) -> None:
     for k, arg in zip(positions, args, strict=True):
         for path, leaf in tree_flatten_with_path(arg)[0]:
             try:
                 dtype = type_of(leaf).dtype
             except NotAnArrayError as error:
-                raise NotAnArrayError(f"{name}({function_name(f)}): argument {argument_name(f, k)}{keystr(path)}: {error}") from None
+                raise NotAnArrayError(
+                    f"{name}({function_name(f)}): argument {argument_name(f, k)}{keystr(path)}: {error}"
+                ) from None
             where = f"{name}({function_name(f)}): argument {argument_name(f, k)}{keystr(path)}"
             if holomorphic:
                 if not dtypes.is_complex(dtype):
-                    raise TransformError(f"{where} has dtype {dtype.name}: with holomorphic=True inputs must be complex")
+                    raise TransformError(
+                        f"{where} has dtype {dtype.name}: with holomorphic=True inputs must be complex"
+                    )
             elif dtypes.is_complex(dtype):
                 if name in ("jacfwd",):
-                    raise TransformError(f"{where} has dtype {dtype.name}: {name} of a complex input needs holomorphic=True")
+                    raise TransformError(
+                        f"{where} has dtype {dtype.name}: {name} of a complex input needs holomorphic=True"
+                    )
             elif not dtypes.is_inexact(dtype) and not allow_int:
                 raise TransformError(
                     f"{where} has dtype {dtype.name}: {name} requires real or complex inputs. "
@@ -375,7 +420,10 @@ def _value_and_grad(name: str, fun: Any, argnums: Any, has_aux: bool, holomorphi
         out, aux = t.outputs(outs)
         _check_scalar(name, f, out, t, holomorphic)
         one = as_array(np.ones((), t.asg.out_types[0].dtype))
-        cts = [instantiate_zeros(ct) if ct.dtype != dtypes.float0 else _float0_zeros(ct.aval) for ct in pull(residuals, [one])]
+        cts = [
+            instantiate_zeros(ct) if ct.dtype != dtypes.float0 else _float0_zeros(ct.aval)
+            for ct in pull(residuals, [one])
+        ]
         parts = tree_unflatten(t.in_tree, cts)
         gradient = parts[0] if isinstance(argnums, (int, np.integer)) else tuple(parts)
         return ((out, aux), gradient) if has_aux else (out, gradient)
@@ -386,7 +434,9 @@ def _value_and_grad(name: str, fun: Any, argnums: Any, has_aux: bool, holomorphi
 def _check_scalar(name: str, f: Any, out: Any, t: _Traced, holomorphic: bool) -> None:
     if not isinstance(out, Array):
         hint = "; to return more than the loss, use has_aux=True" if isinstance(out, (tuple, list, dict)) else ""
-        raise TransformError(f"{name}({function_name(f)}): the function must return a scalar, but it returned a {type(out).__name__}{hint}")
+        raise TransformError(
+            f"{name}({function_name(f)}): the function must return a scalar, but it returned a {type(out).__name__}{hint}"
+        )
     aval = out.aval
     if aval.shape:
         raise TransformError(
@@ -395,13 +445,17 @@ def _check_scalar(name: str, f: Any, out: Any, t: _Traced, holomorphic: bool) ->
         )
     if holomorphic:
         if not dtypes.is_complex(aval.dtype):
-            raise TransformError(f"{name}({function_name(f)}): with holomorphic=True the output must be complex, got {aval}")
+            raise TransformError(
+                f"{name}({function_name(f)}): with holomorphic=True the output must be complex, got {aval}"
+            )
     elif dtypes.is_complex(aval.dtype):
         raise TransformError(
             f"{name}({function_name(f)}): the output {aval} is complex: take its real part or magnitude, or pass holomorphic=True if the function is"
         )
     elif not dtypes.is_floating(aval.dtype):
-        raise TransformError(f"{name}({function_name(f)}): the output must be a floating point scalar, got {aval}; it has no gradient")
+        raise TransformError(
+            f"{name}({function_name(f)}): the output must be a floating point scalar, got {aval}; it has no gradient"
+        )
 
 
 def grad(
@@ -448,7 +502,9 @@ def as_function(name: str, fun: Any) -> Callable:
     if not callable(fun):
         raise TypeError(f"{name}: expected a function or a graph, got {fun!r} of type {type(fun).__name__}")
     if hasattr(fun, "__code__") and fun.__code__.co_flags & 0x20:
-        raise TypeError(f"{name}: {function_name(fun)} is a generator function; transforms need functions that return arrays")
+        raise TypeError(
+            f"{name}: {function_name(fun)} is a generator function; transforms need functions that return arrays"
+        )
     return fun
 
 
@@ -470,7 +526,9 @@ def linear_transpose(fun: Callable, *primals: Any, reduce_axes: Sequence = ()) -
     def transposed(out_ct: Any) -> tuple:
         leaves, tree = tree_flatten(out_ct)
         if tree != out_tree:
-            raise StructureError(f"linear_transpose: the cotangent must have the structure of the output: got {tree} for {out_tree}")
+            raise StructureError(
+                f"linear_transpose: the cotangent must have the structure of the output: got {tree} for {out_tree}"
+            )
         cts = _check_like("linear_transpose: the cotangent", asg.out_types, leaves, _paths("output", out_tree))
         found = transpose_run(asg, [*(Linear(t) for t in types), *captured], cts)[: len(types)]
         return tree_unflatten(in_tree, [instantiate_zeros(ct) for ct in found])
@@ -502,7 +560,9 @@ def _split_axis(x: Any, axis: int, types: Sequence[ArrayType]) -> list[Any]:
     return pieces
 
 
-def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
+def jacfwd(
+    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable:
     """The Jacobian by forward mode: one pass a input element, all in one vectorised sweep.
 
     Returns:
@@ -553,13 +613,21 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
 def _check_jacobian_output(name: str, f: Any, out: Any, holomorphic: bool) -> None:
     for path, leaf in tree_flatten_with_path(out)[0]:
         if holomorphic and not dtypes.is_complex(leaf.dtype):
-            raise TransformError(f"{name}({function_name(f)}): with holomorphic=True outputs must be complex, got {leaf.dtype.name} at output{keystr(path)}")
+            raise TransformError(
+                f"{name}({function_name(f)}): with holomorphic=True outputs must be complex, got {leaf.dtype.name} at output{keystr(path)}"
+            )
         if name == "jacrev" and not holomorphic and not dtypes.is_floating(leaf.dtype):
-            raise TransformError(f"{name}({function_name(f)}): outputs must be floating point, got {leaf.dtype.name} at output{keystr(path)}")
+            raise TransformError(
+                f"{name}({function_name(f)}): outputs must be floating point, got {leaf.dtype.name} at output{keystr(path)}"
+            )
 
 
 def jacrev(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False, allow_int: bool = False
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
 ) -> Callable:
     """The Jacobian by reverse mode: one pass an output element, all in one vectorised sweep. Result as for `jacfwd`."""
     f = as_function("jacrev", fun)
@@ -610,7 +678,13 @@ def jacrev(
 jacobian = jacrev
 
 
-def hessian(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
+def hessian(
+    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable:
     """The matrix of second derivatives, as forward mode over reverse mode. A leaf has shape output + input + input."""
-    return jacfwd(jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic), argnums, has_aux=has_aux, holomorphic=holomorphic)
-
+    return jacfwd(
+        jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic),
+        argnums,
+        has_aux=has_aux,
+        holomorphic=holomorphic,
+    )

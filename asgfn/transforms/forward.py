@@ -13,7 +13,9 @@ from asgfn.tracing import bind, trace_flat
 from asgfn.transforms.interpret import constant_arrays, node_contexts
 
 
-def jvp_run(asg: Asg, primals: Sequence[Any], tangents: Sequence[Any], *, split: bool = False) -> tuple[list[Any], list[Any]]:
+def jvp_run(
+    asg: Asg, primals: Sequence[Any], tangents: Sequence[Any], *, split: bool = False
+) -> tuple[list[Any], list[Any]]:
     """Values and tangents of a graph's outputs.
 
     Arguments:
@@ -62,7 +64,9 @@ def no_rule(node: Node, rule: str) -> TransformError:
 
 
 @lru_cache(maxsize=1024)
-def jvp_graph(asg: Asg, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None) -> tuple[Asg, tuple[bool, ...]]:
+def jvp_graph(
+    asg: Asg, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None
+) -> tuple[Asg, tuple[bool, ...]]:
     """The graph of a graph's forward derivative.
 
     Arguments:

@@ -37,7 +37,9 @@ def argument_name(f: Any, position: int) -> str:
     return names[position] if position < len(names) else f"args[{position}]"
 
 
-def leaf_names(f: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None, positions: Sequence[int] | None = None) -> list[str]:
+def leaf_names(
+    f: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None, positions: Sequence[int] | None = None
+) -> list[str]:
     """A path such as ``params['w']`` for every leaf of the arguments, in flattening order."""
     names = []
     known = _parameter_names(f)
@@ -196,4 +198,3 @@ def call_graph(asg: Asg, *args: Any, **kwargs: Any) -> Any:
 
 
 Asg.__call__ = call_graph  # type: ignore[attr-defined]
-

@@ -35,7 +35,8 @@ def linearize_run(
     saved = open_trace(inner)
     try:
         tangents = [
-            inner.new_input(tangent_type(t)) if nz else Zero(tangent_type(t)) for t, nz in zip(asg.inputs, nonzero, strict=True)
+            inner.new_input(tangent_type(t)) if nz else Zero(tangent_type(t))
+            for t, nz in zip(asg.inputs, nonzero, strict=True)
         ]
         outs, out_tangents = jvp_run(asg, primals, tangents, split=True)
         if force is not None:
@@ -90,7 +91,9 @@ def transpose_run(asg: Asg, args: Sequence[Any], cts: Sequence[Any]) -> list[Any
                 raise no_rule(node, "transpose")
             out_ct: Any = out_cts[0]
             if prim.multiple_results:
-                out_ct = tuple(Zero(tangent_type(t)) if ct is None else ct for ct, t in zip(out_cts, node.out_types, strict=True))
+                out_ct = tuple(
+                    Zero(tangent_type(t)) if ct is None else ct for ct, t in zip(out_cts, node.out_types, strict=True)
+                )
             operands = [env[i] for i in node.inputs]
             found = prim.transpose(out_ct, *operands, **node.params)
             for i, ct in zip(node.inputs, found, strict=True):

@@ -27,7 +27,20 @@ class Edge(NamedTuple):
 class Cluster:
     """Operations that will be one region. Loops are named by factor ids, see `Loops`."""
 
-    __slots__ = ("cost", "domain", "frames", "inputs", "kind", "members", "order", "outputs", "preds", "rows", "size", "succs")
+    __slots__ = (
+        "cost",
+        "domain",
+        "frames",
+        "inputs",
+        "kind",
+        "members",
+        "order",
+        "outputs",
+        "preds",
+        "rows",
+        "size",
+        "succs",
+    )
 
     def __init__(self, kind: str, member: int, domain: tuple[int, ...], rows: tuple[int, ...], size: int, cost: int):
         self.kind = kind
@@ -129,7 +142,9 @@ def _reach(
     return found
 
 
-def contract(first: Cluster, second: Cluster, between_them: tuple[list[Cluster], list[Cluster]]) -> tuple[Cluster, Cluster]:
+def contract(
+    first: Cluster, second: Cluster, between_them: tuple[list[Cluster], list[Cluster]]
+) -> tuple[Cluster, Cluster]:
     """Makes two adjacent clusters one in the graph of clusters. Returns the one that stays and the one that is gone."""
     before, after = between_them
     before.sort(key=lambda c: c.order)

@@ -29,7 +29,9 @@ _BY_CATEGORY = {
 }
 
 _BY_NAME = {
-    **dict.fromkeys(("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "rev", "pad", "concatenate"), VIEW),
+    **dict.fromkeys(
+        ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "rev", "pad", "concatenate"), VIEW
+    ),
     **dict.fromkeys(("iota", "copy", "name", "stop_gradient"), VIEW),
     **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin"), REDUCTION),
     **dict.fromkeys(("reduce_and", "reduce_or", "reduce_xor"), REDUCTION),
@@ -42,7 +44,9 @@ ALIASES = frozenset(("reshape", "squeeze", "copy", "name", "stop_gradient", "opt
 _COST_BY_CATEGORY = {"transcendental": 10, "activation": 10}
 _COST_BY_NAME = {
     **dict.fromkeys(("div", "rem", "sqrt", "rsqrt", "integer_pow", "atan2", "nextafter"), 4),
-    **dict.fromkeys(("lgamma", "digamma", "polygamma", "zeta", "igamma", "igammac", "regularized_incomplete_beta"), 100),
+    **dict.fromkeys(
+        ("lgamma", "digamma", "polygamma", "zeta", "igamma", "igammac", "regularized_incomplete_beta"), 100
+    ),
     **dict.fromkeys(("igamma_grad_a", "random_gamma_grad", "threefry2x32"), 100),
 }
 

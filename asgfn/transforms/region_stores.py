@@ -40,7 +40,12 @@ def recomputed(partitioner: Partitioner) -> set[int]:
 
 def _outside(p: Partitioner, op: Operation) -> list[int]:
     """Who reads an element-wise result in other regions; nobody counts if it must be in memory for another reason."""
-    if op.is_view or p.roles[op.node] != ELEMENTWISE or len(p.asg.nodes[op.node].out_types) != 1 or p.is_output[op.value]:
+    if (
+        op.is_view
+        or p.roles[op.node] != ELEMENTWISE
+        or len(p.asg.nodes[op.node].out_types) != 1
+        or p.is_output[op.value]
+    ):
         return []
     home = p.clusters[p.maker[op.value]]
     return [r for r in p.readers.get(op.value, ()) if p.clusters[r] is not home]

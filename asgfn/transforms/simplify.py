@@ -67,9 +67,13 @@ class _Simplifier:
             and prim.name not in ("iota", "broadcast_in_dim")
             and all(t.size <= FOLD_LIMIT for t in node.out_types)
         ):
-            outs = self.fold(prim, [self.type(i) for i in inputs], node.out_types, node.params, [self.values[i] for i in inputs])
+            outs = self.fold(
+                prim, [self.type(i) for i in inputs], node.out_types, node.params, [self.values[i] for i in inputs]
+            )
             if outs is not None:
-                result: Sequence[int] = [self.constant(np.array(v, copy=True), t) for v, t in zip(outs, node.out_types, strict=True)]
+                result: Sequence[int] = [
+                    self.constant(np.array(v, copy=True), t) for v, t in zip(outs, node.out_types, strict=True)
+                ]
                 self.seen[key] = result
                 return result
         result = self._emit(node, inputs)
@@ -107,7 +111,9 @@ class _Simplifier:
         return [env[i] for i in asg.outputs]
 
 
-def _rewrite(s: _Simplifier, name: str, inputs: Sequence[int], params: Params, out_types: Sequence[ArrayType]) -> Sequence[int] | None:
+def _rewrite(
+    s: _Simplifier, name: str, inputs: Sequence[int], params: Params, out_types: Sequence[ArrayType]
+) -> Sequence[int] | None:
     """An existing value that equals the node's result, or None. Only identities that hold for every bit are used."""
     rule = _RULES.get(name)
     return rule(s, inputs, params, out_types) if rule is not None else None
@@ -133,7 +139,9 @@ def _times_one(s: _Simplifier, inputs: Sequence[int], params: Params, out: Seque
     return None
 
 
-def _divided_by_one(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]) -> Sequence[int] | None:
+def _divided_by_one(
+    s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]
+) -> Sequence[int] | None:
     return _same(s, inputs[0], out[0]) if _scalar_value(s, inputs[1]) == 1 else None
 
 
@@ -141,14 +149,24 @@ def _plus_zero(s: _Simplifier, inputs: Sequence[int], params: Params, out: Seque
     # x + 0.0 turns -0.0 into 0.0; x + -0.0 and x - 0.0 are exact, and so is anything for integers
     for x, z in (inputs, inputs[::-1]):
         value = _scalar_value(s, z)
-        if value is not None and value == 0 and (out[0].dtype.kind in "iu" or (out[0].dtype.kind == "f" and np.signbit(value))):
+        if (
+            value is not None
+            and value == 0
+            and (out[0].dtype.kind in "iu" or (out[0].dtype.kind == "f" and np.signbit(value)))
+        ):
             return _same(s, x, out[0])
     return None
 
 
-def _minus_zero(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]) -> Sequence[int] | None:
+def _minus_zero(
+    s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]
+) -> Sequence[int] | None:
     value = _scalar_value(s, inputs[1])
-    if value is not None and value == 0 and (out[0].dtype.kind in "iu" or (out[0].dtype.kind == "f" and not np.signbit(value))):
+    if (
+        value is not None
+        and value == 0
+        and (out[0].dtype.kind in "iu" or (out[0].dtype.kind == "f" and not np.signbit(value)))
+    ):
         return _same(s, inputs[0], out[0])
     return None
 
@@ -161,7 +179,9 @@ def _undone_by(other: str) -> Callable:
     return rule
 
 
-def _identity_shape(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]) -> Sequence[int] | None:
+def _identity_shape(
+    s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]
+) -> Sequence[int] | None:
     """A reshape or squeeze to the same shape, or of another reshape."""
     same = _same(s, inputs[0], out[0])
     if same is not None:
@@ -173,7 +193,9 @@ def _identity_shape(s: _Simplifier, inputs: Sequence[int], params: Params, out: 
     return None
 
 
-def _transposes(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]) -> Sequence[int] | None:
+def _transposes(
+    s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]
+) -> Sequence[int] | None:
     """The identity permutation, or a transpose of a transpose."""
     order = params["permutation"]
     if order == tuple(range(len(order))):
@@ -181,17 +203,28 @@ def _transposes(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequ
     inner = s.made.get(inputs[0])
     if inner is not None and inner.primitive.name == "transpose":
         first = inner.params["permutation"]
-        node = Node(primitive("transpose"), (), Params(permutation=tuple(first[p] for p in order)), tuple(out), inner.scope, inner.source)
+        node = Node(
+            primitive("transpose"),
+            (),
+            Params(permutation=tuple(first[p] for p in order)),
+            tuple(out),
+            inner.scope,
+            inner.source,
+        )
         return s.add(node, (inner.inputs[0],))
     return None
 
 
-def _conversions(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]) -> Sequence[int] | None:
+def _conversions(
+    s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]
+) -> Sequence[int] | None:
     u = s.type(inputs[0])
     return (inputs[0],) if u == out[0] else None
 
 
-def _nothing_to_do(s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]) -> Sequence[int] | None:
+def _nothing_to_do(
+    s: _Simplifier, inputs: Sequence[int], params: Params, out: Sequence[ArrayType]
+) -> Sequence[int] | None:
     return _same(s, inputs[0], out[0])
 
 

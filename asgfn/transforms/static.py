@@ -50,10 +50,14 @@ class StaticArguments:
             name = getattr(f, "__name__", repr(f))
             for n in nums:
                 if not variadic and not -len(self.positional) <= n < len(self.positional):
-                    raise ValueError(f"static_argnums={nums}: {name} has only {len(self.positional)} positional arguments")
+                    raise ValueError(
+                        f"static_argnums={nums}: {name} has only {len(self.positional)} positional arguments"
+                    )
             for n in names:
                 if not keywords and n not in signature.parameters:
-                    raise ValueError(f"static_argnames={names}: {name} has no argument named {n!r}; it has {list(signature.parameters)}")
+                    raise ValueError(
+                        f"static_argnames={names}: {name} has no argument named {n!r}; it has {list(signature.parameters)}"
+                    )
         count = len(self.positional)
         found_nums = {n + count if n < 0 and count else n for n in nums}
         # an argument named in one way may be passed in the other

@@ -42,10 +42,14 @@ def vmap(
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)  # a list here means one entry an argument, as a tuple does
     if in_axes is not None and not isinstance(in_axes, (int, tuple)):
-        raise TypeError(f"vmap({function_name(f)}): in_axes must be an int, None, or a tuple with one entry an argument, got {in_axes!r}")
+        raise TypeError(
+            f"vmap({function_name(f)}): in_axes must be an int, None, or a tuple with one entry an argument, got {in_axes!r}"
+        )
     for leaf in tree_flatten((in_axes, out_axes))[0]:
         if not isinstance(leaf, int) or isinstance(leaf, bool):
-            raise TypeError(f"vmap({function_name(f)}): in_axes and out_axes hold ints and None, got {leaf!r} of type {type(leaf).__name__}")
+            raise TypeError(
+                f"vmap({function_name(f)}): in_axes and out_axes hold ints and None, got {leaf!r} of type {type(leaf).__name__}"
+            )
 
     @wraps(f, updated=())
     def vmapped(*args: Any, **kwargs: Any) -> Any:
@@ -68,9 +72,18 @@ def vmap(
         for k, x in zip(mapped, arrays, strict=True):
             a = axes[k]
             if not -x.ndim <= a < x.ndim:
-                raise AxisError(f"vmap({function_name(f)}): argument {names()[k]} of type {x.aval} has no axis {a} to map over; use in_axes=None for it")
+                raise AxisError(
+                    f"vmap({function_name(f)}): argument {names()[k]} of type {x.aval} has no axis {a} to map over; use in_axes=None for it"
+                )
             dims.append(a % x.ndim)
-        size = _axis_size(f, axis_size, [x.shape[d] for x, d in zip(arrays, dims, strict=True)], lambda: [names()[k] for k in mapped], arrays, dims)
+        size = _axis_size(
+            f,
+            axis_size,
+            [x.shape[d] for x, d in zip(arrays, dims, strict=True)],
+            lambda: [names()[k] for k in mapped],
+            arrays,
+            dims,
+        )
         axis = MappedAxis(axis_name, size)
 
         flat = FlatFunction(f, in_tree)
@@ -102,21 +115,35 @@ def vmap(
     return vmapped
 
 
-def _axis_size(f: Any, given: int | None, sizes: Sequence[int], names: Callable[[], list[str]], arrays: Sequence[Any], dims: Sequence[int]) -> int:
+def _axis_size(
+    f: Any,
+    given: int | None,
+    sizes: Sequence[int],
+    names: Callable[[], list[str]],
+    arrays: Sequence[Any],
+    dims: Sequence[int],
+) -> int:
     found = set(sizes)
     if given is not None:
         found.add(given)
     if not found:
-        raise ShapeError(f"vmap({function_name(f)}): no argument is mapped, so the axis has no length; map one (in_axes) or give axis_size")
+        raise ShapeError(
+            f"vmap({function_name(f)}): no argument is mapped, so the axis has no length; map one (in_axes) or give axis_size"
+        )
     if len(found) == 1:
         return next(iter(found))
     paths = names()
     width = max(map(len, paths), default=0)
-    rows = [f"  {p:<{width}}  {x.aval}  axis {d} has length {s}" for p, x, d, s in zip(paths, arrays, dims, sizes, strict=True)]
+    rows = [
+        f"  {p:<{width}}  {x.aval}  axis {d} has length {s}"
+        for p, x, d, s in zip(paths, arrays, dims, sizes, strict=True)
+    ]
     if given is not None:
         rows.append(f"  axis_size={given}")
     raise ShapeError(
-        f"vmap({function_name(f)}): mapped axes must have one length, but these differ:\n" + "\n".join(rows) + "\nChoose other in_axes (None for what is not mapped)"
+        f"vmap({function_name(f)}): mapped axes must have one length, but these differ:\n"
+        + "\n".join(rows)
+        + "\nChoose other in_axes (None for what is not mapped)"
     )
 
 
@@ -134,7 +161,9 @@ def _place(f: Any, x: Any, dim: int | None, wanted: int | None, size: int, path:
         return x
     rank = x.ndim + (dim is None)
     if not -rank <= wanted < rank:
-        raise AxisError(f"vmap({function_name(f)}): out_axes {wanted} is out of bounds for {path()}, which has {rank} dimensions with the mapped one")
+        raise AxisError(
+            f"vmap({function_name(f)}): out_axes {wanted} is out of bounds for {path()}, which has {rank} dimensions with the mapped one"
+        )
     if dim is None:
         return move_batch_axis(broadcast_front(x, size), 0, wanted)
     return move_batch_axis(x, dim, wanted)

@@ -12,7 +12,9 @@ from backends.numpy.registry import kernel
 
 
 @kernel("scan")
-def _(in_types: Any, out_types: Any, *, asg: Any, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int) -> Callable:
+def _(
+    in_types: Any, out_types: Any, *, asg: Any, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int
+) -> Callable:
     body = plan(asg)
     first_x = num_consts + num_carry
     ys_types = out_types[num_carry:]

@@ -266,9 +266,13 @@ def _(in_types: Any, out_types: Any) -> Callable:
     last = len(cases) - 1
 
     def choose(w: np.ndarray, *xs: np.ndarray) -> np.ndarray:
-        return np.choose(np.clip(w, 0, last), [np.broadcast_to(x, out.shape) for x in xs]) if last < 31 else np.take_along_axis(
-            np.stack([np.broadcast_to(x, out.shape) for x in xs]), np.clip(w, 0, last)[None], 0
-        )[0]
+        return (
+            np.choose(np.clip(w, 0, last), [np.broadcast_to(x, out.shape) for x in xs])
+            if last < 31
+            else np.take_along_axis(
+                np.stack([np.broadcast_to(x, out.shape) for x in xs]), np.clip(w, 0, last)[None], 0
+            )[0]
+        )
 
     return choose
 

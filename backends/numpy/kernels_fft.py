@@ -13,7 +13,9 @@ _TRANSFORMS = {"FFT": np.fft.fftn, "IFFT": np.fft.ifftn, "RFFT": np.fft.rfftn, "
 
 
 @kernel("fft")
-def _(in_types: Any, out_types: Any, *, fft_type: str, fft_lengths: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
+def _(
+    in_types: Any, out_types: Any, *, fft_type: str, fft_lengths: tuple[int, ...]
+) -> Callable[[np.ndarray], np.ndarray]:
     transform = _TRANSFORMS[fft_type]
     axes = tuple(range(-len(fft_lengths), 0))
     (out_type,) = out_types

@@ -27,7 +27,9 @@ def _flat(x: np.ndarray, rank: int) -> np.ndarray:
     return x.reshape(size, *x.shape[x.ndim - rank :])
 
 
-def _register(name: str, ranks: Sequence[int], compute: Callable[..., Callable[..., Any]], several: bool = False) -> None:
+def _register(
+    name: str, ranks: Sequence[int], compute: Callable[..., Callable[..., Any]], several: bool = False
+) -> None:
     """Registers a kernel from `compute(**params) -> function of [b, ...] operands`, one rank for each operand."""
 
     @kernel(name)

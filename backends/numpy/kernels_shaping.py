@@ -64,7 +64,10 @@ def _(in_types: Any, out_types: Any, *, new_dtype: np.dtype, weak_type: bool) ->
         info = np.iinfo(new_dtype)
         # XLA: out of range saturates, NaN becomes 0. The upper bound itself may not be a float of this precision.
         wide = np.dtype("float64") if old.itemsize < 8 else old
-        low, high = wide.type(info.min), np.nextafter(wide.type(info.max), wide.type(0)) if info.bits == 64 else wide.type(info.max)
+        low, high = (
+            wide.type(info.min),
+            np.nextafter(wide.type(info.max), wide.type(0)) if info.bits == 64 else wide.type(info.max),
+        )
 
         def convert(a: np.ndarray) -> np.ndarray:
             x = a.astype(wide)

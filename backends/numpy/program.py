@@ -24,7 +24,9 @@ from backends.numpy.registry import find_kernel
 SMALLEST_MANAGED = 2048
 
 
-def fold(prim: Any, in_types: Any, out_types: Any, params: Any, values: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+def fold(
+    prim: Any, in_types: Any, out_types: Any, params: Any, values: Sequence[np.ndarray]
+) -> list[np.ndarray] | None:
     """Computes a node whose operands are constants, as `simplify` asks for it."""
     function = find_kernel(prim.name, in_types, out_types, params)
     with np.errstate(all="ignore"):
@@ -37,7 +39,9 @@ class Step:
 
     __slots__ = ("function", "index", "inputs", "output", "slot")
 
-    def __init__(self, function: Callable, inputs: tuple[int, ...], output: int | tuple[int, ...], slot: int, index: int):
+    def __init__(
+        self, function: Callable, inputs: tuple[int, ...], output: int | tuple[int, ...], slot: int, index: int
+    ):
         self.function = function
         self.inputs = inputs
         self.output = output  # value id, or ids when there are several results
@@ -125,7 +129,8 @@ class Program:
         self.asg = asg
         types = asg.value_types
         functions = [
-            find_kernel(node.primitive.name, [types[i] for i in node.inputs], node.out_types, node.params) for node in asg.nodes
+            find_kernel(node.primitive.name, [types[i] for i in node.inputs], node.out_types, node.params)
+            for node in asg.nodes
         ]
         memory = _MemoryPlan(asg, functions, donated)
         self.workspace_sizes = memory.sizes
@@ -218,7 +223,13 @@ class Program:
         types = self.asg.value_types
         for step in self.steps:
             node = self.asg.nodes[step.index]
-            where = f" -> memory {self.views[step.slot][0]}" if step.slot >= 0 else f" -> input {-2 - step.slot}" if step.slot < -1 else ""
+            where = (
+                f" -> memory {self.views[step.slot][0]}"
+                if step.slot >= 0
+                else f" -> input {-2 - step.slot}"
+                if step.slot < -1
+                else ""
+            )
             outs = ", ".join(str(t) for t in node.out_types)
             lines.append(f"  {node.primitive.name} {' '.join(f'v{i}' for i in step.inputs)} : {outs}{where}")
         lines.append("  return " + ", ".join(f"v{i}: {types[i]}" for i in self.outputs))
@@ -244,4 +255,3 @@ class Program:
 def plan(asg: Asg, donated: tuple[bool, ...] = ()) -> Program:
     """The program of a graph; equal graphs share it."""
     return Program(asg, donated)
-

@@ -43,7 +43,9 @@ def has_kernel(name: str) -> bool:
     return name in _factories
 
 
-def find_kernel(name: str, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Any) -> Callable[..., Any]:
+def find_kernel(
+    name: str, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Any
+) -> Callable[..., Any]:
     """The function that computes one node.
 
     Raises:

@@ -84,7 +84,9 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
     x1, x2 = to_array("linalg.cross", x1), to_array("linalg.cross", x2)
     for x in (x1, x2):
         if not -x.ndim <= axis < x.ndim or x.shape[axis] != 3:
-            raise ShapeError(f"linalg.cross: both operands must have size 3 on axis {axis}, got {x1.aval} and {x2.aval}")
+            raise ShapeError(
+                f"linalg.cross: both operands must have size 3 on axis {axis}, got {x1.aval} and {x2.aval}"
+            )
     return products.cross(x1, x2, axis=axis)
 
 

@@ -15,9 +15,7 @@ from asgfn.tracing import Array
 Order = int | float | str | None
 
 
-def norm(
-    x: ArrayLike, ord: Order = None, axis: int | tuple[int, ...] | None = None, keepdims: bool = False  # noqa: A002
-) -> Array:
+def norm(x: ArrayLike, ord: Order = None, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """The norm of a vector, a matrix, or of all elements.
 
     Arguments:
@@ -41,7 +39,7 @@ def norm(
 
 
 def vector_norm(
-    x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, ord: Order = 2  # noqa: A002
+    x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, ord: Order = 2
 ) -> Array:
     """The p-norm over one axis, several, or all: (sum |x|^p)^(1/p); `ord` may be inf, -inf or 0 too."""
     (x,) = promote_args_inexact("linalg.vector_norm", x)
@@ -49,7 +47,7 @@ def vector_norm(
     return _vector_norm(x, 2 if ord is None else ord, axes, keepdims)
 
 
-def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: Order = "fro") -> Array:  # noqa: A002
+def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: Order = "fro") -> Array:
     """The norm of the matrices in the last two axes; `ord` as in `norm`."""
     (x,) = promote_args_inexact("linalg.matrix_norm", x)
     if x.ndim < 2:
@@ -89,7 +87,9 @@ def _matrix_norm(x: Array, order: Order, axes: tuple[int, ...], keepdims: bool) 
         reduced = reductions.max(sums, axis=outer, keepdims=True, initial=0) if order > 0 else _least(sums, outer)
         return reduced if keepdims else manipulation.squeeze(reduced, axes)
     if order not in ("nuc", 2, -2):
-        raise ValueError(f"linalg.norm: order {order!r} is not a matrix norm; use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")
+        raise ValueError(
+            f"linalg.norm: order {order!r} is not a matrix norm; use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
+        )
     s = svdvals(manipulation.moveaxis(x, axes, (-2, -1)))
     if order == "nuc":
         reduced = reductions.sum(s, axis=-1)
@@ -123,7 +123,7 @@ def cond(x: ArrayLike, p: Order = None) -> Array:
 
 
 def matrix_rank(
-    M: ArrayLike, rtol: ArrayLike | None = None, *, hermitian: bool = False, tol: ArrayLike | None = None  # noqa: N803
+    M: ArrayLike, rtol: ArrayLike | None = None, *, hermitian: bool = False, tol: ArrayLike | None = None
 ) -> Array:
     """The number of singular values above a tolerance, of [..., m, n] matrices.
 

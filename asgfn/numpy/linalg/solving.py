@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +47,9 @@ def solve(a: ArrayLike, b: ArrayLike) -> Array:
     vector = b.ndim == 1
     columns = manipulation.expand_dims(b, 1) if vector else b
     if not b.ndim or columns.shape[-2] != a.shape[-1]:
-        raise ShapeError(f"linalg.solve: b must be [n] or [..., n, m] with n = {a.shape[-1]}, got a {a.aval} and b {b.aval}")
+        raise ShapeError(
+            f"linalg.solve: b must be [n] or [..., n, m] with n = {a.shape[-1]}, got a {a.aval} and b {b.aval}"
+        )
     leading = broadcast_shapes(a.shape[:-2], columns.shape[:-2])
     a = manipulation.broadcast_to(a, (*leading, *a.shape[-2:]))
     columns = manipulation.broadcast_to(columns, (*leading, *columns.shape[-2:]))

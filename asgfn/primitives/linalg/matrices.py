@@ -37,7 +37,9 @@ def check_matrix(name: str, t: ArrayType, what: str = "operand") -> None:
     if t.ndim < 2:
         raise ShapeError(f"{name}: the {what} must be a matrix or a stack of matrices [..., m, n], got {t}")
     if not dtypes.is_inexact(t.dtype):
-        raise DTypeError(f"{name}: the {what} must be floating point or complex, got {t}; convert it with .astype(float)")
+        raise DTypeError(
+            f"{name}: the {what} must be floating point or complex, got {t}; convert it with .astype(float)"
+        )
 
 
 def check_square(name: str, t: ArrayType) -> None:

@@ -45,7 +45,9 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
 
 def _transpose(ct: Any, dl: Any, d: Any, du: Any, b: Any) -> list:
     if any(map(is_linear, (dl, d, du))):
-        raise TransformError("tridiagonal_solve is linear in b only and cannot be transposed with respect to the matrix")
+        raise TransformError(
+            "tridiagonal_solve is linear in b only and cannot be transposed with respect to the matrix"
+        )
     axis = d.ndim - 1
     return [None, None, None, tridiagonal_solve_p.bind(_shift(du, axis, 1), d, _shift(dl, axis, -1), ct)]
 
