@@ -51,7 +51,7 @@ from asgfn.placement import make_array_from_callback as make_array_from_callback
 from asgfn.primitives.callbacks import pure_callback as pure_callback
 from asgfn.tracing import Array as Array
 from asgfn.tracing import tracebacks as _tracebacks
-from asgfn.tracing import type_of as typeof
+from asgfn.tracing import type_of as _type_of
 from asgfn.transforms.checkpoint import checkpoint as checkpoint
 from asgfn.transforms.checkpoint import checkpoint_policies as checkpoint_policies
 from asgfn.transforms.checkpoint import remat as remat
@@ -59,7 +59,6 @@ from asgfn.transforms.custom import closure_convert as closure_convert
 from asgfn.transforms.custom import custom_gradient as custom_gradient
 from asgfn.transforms.custom import custom_jvp as custom_jvp
 from asgfn.transforms.custom import custom_vjp as custom_vjp
-from asgfn.transforms.differentiate import fwd_and_bwd as fwd_and_bwd
 from asgfn.transforms.differentiate import grad as grad
 from asgfn.transforms.differentiate import hessian as hessian
 from asgfn.transforms.differentiate import jacfwd as jacfwd
@@ -72,6 +71,7 @@ from asgfn.transforms.differentiate import value_and_grad as value_and_grad
 from asgfn.transforms.differentiate import vjp as vjp
 from asgfn.transforms.function import trace as trace
 from asgfn.transforms.fuse import fuse as fuse
+from asgfn.transforms.fwd_and_bwd import fwd_and_bwd as fwd_and_bwd
 from asgfn.transforms.naming import named_call as named_call
 from asgfn.transforms.naming import named_scope as named_scope
 from asgfn.transforms.shapes import ShapeDtypeStruct as ShapeDtypeStruct
@@ -86,10 +86,23 @@ if TYPE_CHECKING:
     from asgfn import scipy as scipy
 
 make_jaxpr = trace
+typeof = _type_of
 
 __version__ = "0.1.0"
 
 _tracebacks.install()
+
+
+def _picture(graph: Asg) -> str | None:
+    """What a notebook shows for a graph that is small enough to read."""
+    if len(graph.nodes) > 300:
+        return None
+    from asgfn.plot.notebook import asg_to_svg
+
+    return asg_to_svg(graph)
+
+
+Asg._repr_svg_ = _picture  # type: ignore[attr-defined]
 
 # loaded when first used: importing asgfn stays fast
 _LAZY = frozenset(

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 _DEFAULTS: dict[str, Any] = {
     "enable_x64": False,  # 64-bit dtypes are kept instead of being narrowed to 32 bits
@@ -41,7 +41,7 @@ def _from_environment(name: str, default: Any) -> Any:
 class Config(threading.local):
     """Current settings as attributes. Updates hold for every thread; context managers for their own thread only."""
 
-    _shared: dict[str, Any] = {name: _from_environment(name, default) for name, default in _DEFAULTS.items()}
+    _shared: ClassVar[dict[str, Any]] = {name: _from_environment(name, default) for name, default in _DEFAULTS.items()}
 
     def __init__(self) -> None:
         for name, value in self._shared.items():

@@ -53,6 +53,10 @@ class IndexOutOfRangeError(AsgError, IndexError):
     """A constant index lies outside its axis."""
 
 
+class IndexingError(AsgError, IndexError):
+    """An index does not fit the array that it is applied to."""
+
+
 class NotAnArrayError(AsgError, TypeError):
     """An argument is not an array and cannot become one."""
 

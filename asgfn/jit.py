@@ -92,14 +92,17 @@ class Jitted:
             fun, args, kwargs, static_key = self._split(args, kwargs)
         else:
             fun, static_key = self._fun, None
-        if kwargs or not all([type(x) is ConcreteArray for x in args]):
+        leaves: Sequence[Any]
+        tree: Any  # or the number of arguments, where these are the leaves
+        # lists inside all(...): a generator is slower
+        if kwargs or not all([type(x) is ConcreteArray for x in args]):  # noqa: C419
             leaves, tree = tree_flatten((args, kwargs))
-            if not kwargs and len(leaves) == len(args) and all([x is a for x, a in zip(leaves, args, strict=True)]):
+            if not kwargs and len(leaves) == len(args) and all([x is a for x, a in zip(leaves, args, strict=True)]):  # noqa: C419
                 tree = len(args)
         else:  # plain arrays: no structure to take apart
             leaves, tree = args, len(args)
         traced = state.staging is not None
-        for i, x in enumerate(leaves):
+        for x in leaves:
             kind = type(x)
             if kind is not ConcreteArray:
                 if kind is Tracer:

@@ -55,7 +55,7 @@ CASES = {
     "grad of a pair": (errors.TransformError, lambda: grad(lambda x: (x, x))(1.0), ["scalar", "tuple", "has_aux"]),
     "argnums": (ValueError, lambda: grad(lambda x: x, argnums=3)(1.0), []),
     "branch": (errors.TracerBoolConversionError, lambda: jit(lambda x: 1 if x > 0 else 2)(1.0), ["bool[]", "gt", "cond", "where", "static_argnums"]),
-    "range": (errors.TracerIntegerConversionError, lambda: jit(lambda n: [i for i in range(n)])(3), ["int32[]", "argument n", "fori_loop"]),
+    "range": (errors.TracerIntegerConversionError, lambda: jit(lambda n: list(range(n)))(3), ["int32[]", "argument n", "fori_loop"]),
     "shape": (errors.ConcretizationError, lambda: jit(lambda n: jnp.zeros(n))(3), ["static"]),
     "numpy": (errors.TracerArrayConversionError, lambda: jit(lambda x: np.sin(x))(1.0), ["argument x", "asgfn.numpy", "pure_callback"]),
     "float()": (errors.ConcretizationError, lambda: jit(lambda x: float(x))(1.0), ["float()", "argument x"]),

@@ -117,7 +117,7 @@ def test_derivatives(op):
 
 @everything
 def test_vmap_is_a_loop(op):
-    dtype, args = next(cases(op))
+    _, args = next(cases(op))
     rng = np.random.default_rng(3)
     copies = []
     for a in args:
@@ -147,7 +147,7 @@ def test_vmap_is_a_loop(op):
 
 @everything
 def test_stored_graphs(op):
-    dtype, args = next(cases(op))
+    _, args = next(cases(op))
     asg = asgfn.trace(op.f)(*args)
     loaded = asgfn.Asg.from_bytes(asg.to_bytes())
     assert loaded == asg and hash(loaded) == hash(asg)

@@ -13,7 +13,7 @@ and nothing that walks a graph needs recursion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ class Params(dict):
     """A node's parameters: a read-only, hashable dict."""
 
     __slots__ = ("_hash",)
+
+    _hash: int
 
     def __hash__(self) -> int:  # type: ignore[override]
         try:
@@ -267,47 +269,17 @@ class Asg:
             and all(map(_constants_equal, self.constants, other.constants))
         )
 
-    def text(self, *, sources: bool = False) -> str:
-        """Readable text: a line a node. `sources=True` adds the user's file and line."""
-        from asgfn.graph.text import to_text
+    # what takes more than the record itself is defined beside it and installed by the package
+    text: Callable[..., str]
+    validate: Callable[[], Asg]
+    to_bytes: Callable[[], bytes]
+    from_bytes: Callable[[bytes], Asg]
+    __call__: Callable[..., Any]
 
-        return to_text(self, sources=sources)
-
-    __str__ = text
-
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.text()
 
-    def validate(self) -> Asg:
-        """Derives every type again from the inputs and checks ids, order and types. Returns the graph.
-
-        Raises:
-            GraphError: naming the node at fault.
-        """
-        from asgfn.graph.validate import validate
-
-        return validate(self)
-
-    def to_bytes(self) -> bytes:
-        """The graph as bytes (msgpack, versioned); see `asgfn.graph.serial`."""
-        from asgfn.graph.serial import to_bytes
-
-        return to_bytes(self)
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Asg:
-        """Reads what `to_bytes` wrote. Raises GraphError on anything else."""
-        from asgfn.graph.serial import from_bytes
-
-        return from_bytes(data)
-
-    def _repr_svg_(self) -> str | None:
-        """The picture that a notebook shows, for graphs small enough to read."""
-        if len(self.nodes) > 300:
-            return None
-        from asgfn.plot.notebook import asg_to_svg
-
-        return asg_to_svg(self)
+    __repr__ = __str__
 
     def __reduce__(self) -> tuple:
         return Asg.from_bytes, (self.to_bytes(),)

@@ -13,21 +13,27 @@ import enum
 import struct
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from asgfn.errors import GraphError
+from asgfn.errors import AsgError, GraphError
+from asgfn.graph.asg import Asg, Node, Params
 from asgfn.graph.types import ArrayType, SourceInfo
-
-if TYPE_CHECKING:
-    from asgfn.graph.asg import Asg
+from asgfn.graph.validate import validate
 
 MAGIC = b"ASGF"
 VERSION = 1
 
 _records: dict[str, type] = {}
 _hooks: dict[str, tuple[type, Callable, Callable]] = {}
+_find_primitive: Callable[[str], Any] = str
+
+
+def set_primitive_lookup(find: Callable[[str], Any]) -> None:
+    """Says how a primitive is found by name; `asgfn.primitives` does so."""
+    global _find_primitive
+    _find_primitive = find
 
 
 def parameter_type(cls: type) -> type:
@@ -43,8 +49,6 @@ def parameter_codec(name: str, cls: type, encode: Callable[[Any], Any], decode: 
 
 # ---------------------------------------------------------------------------------------------- writing
 def _encode(value: Any, where: str) -> Any:
-    from asgfn.graph.asg import Asg
-
     if isinstance(value, enum.Enum):  # before str: enums may be strings
         if type(value).__name__ in _records:
             return {"enum": type(value).__name__, "name": value.name}
@@ -120,7 +124,7 @@ def _encode_graph(asg: Asg) -> dict:
 
 
 def to_bytes(asg: Asg) -> bytes:
-    """See `Asg.to_bytes`.
+    """The graph as bytes: msgpack behind a version and a checksum.
 
     Raises:
         GraphError: a parameter is Python code (a callback).
@@ -184,9 +188,6 @@ def _decode(value: Any) -> Any:
 
 
 def _decode_graph(body: Any) -> Asg:
-    from asgfn.graph.asg import Asg, Node, Params
-    from asgfn.primitives.base import primitive
-
     types = [ArrayType(tuple(shape), _dtype(dtype), weak) for shape, dtype, weak in body["types"]]
     sources = [SourceInfo(file, line, function) for file, line, function in body["sources"]]
     constants = [_array(list(types[t].shape), types[t].dtype.name, data) for t, data in body["constants"]]
@@ -196,7 +197,7 @@ def _decode_graph(body: Any) -> Asg:
             raise GraphError("not a graph: a node is malformed")
         nodes.append(
             Node(
-                primitive(name),
+                _find_primitive(name),
                 tuple(inputs),
                 Params({k: _decode(v) for k, v in params.items()}),
                 tuple(types[_index(t, types)] for t in out_types),
@@ -222,7 +223,7 @@ def _index(i: Any, table: list) -> int:
 
 
 def from_bytes(data: bytes) -> Asg:
-    """See `Asg.from_bytes`.
+    """Reads what `to_bytes` wrote.
 
     Raises:
         GraphError: the data is truncated or altered, has another version, or does not describe a well-formed graph.
@@ -244,12 +245,11 @@ def from_bytes(data: bytes) -> Asg:
     body = data[head:]
     if zlib.crc32(body) != crc:
         raise GraphError("the graph's data is damaged: its checksum does not match (truncated or altered)")
-    import asgfn.lax  # noqa: F401 (declares the primitives that a graph may name)
-
     try:
         asg = _decode_graph(msgpack.unpackb(body, raw=False, strict_map_key=False))
     except GraphError:
         raise
     except Exception as error:  # whatever a forged body makes the decoder stumble over
-        raise GraphError(f"not a graph: {type(error).__name__}: {error}") from None
-    return asg.validate()
+        message = error.args[0] if isinstance(error, AsgError) else error  # an AsgError's text would hold its place
+        raise GraphError(f"not a graph: {type(error).__name__}: {message}") from None
+    return validate(asg)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from asgfn.graph.asg import Asg
+from asgfn.graph.asg import Asg
 
 
 def value_name(i: int) -> str:
@@ -43,7 +42,7 @@ def constant_text(value: np.ndarray) -> str:
 
 
 def to_text(asg: Asg, *, sources: bool = False) -> str:
-    """See `Asg.text`."""
+    """Readable text: a line a node. `sources=True` adds the user's file and line."""
     types = asg.value_types
     names: list[str] = []
     lines = []
@@ -67,10 +66,11 @@ def to_text(asg: Asg, *, sources: bool = False) -> str:
         for k, t in enumerate(node.out_types):
             names.append(value_name(first + k))
             outs.append(f"{names[-1]}: {t}")
-        params, graphs = [], []
+        params: list[str] = []
+        graphs: list[tuple[str, Asg]] = []
         for key, value in node.params.items():
             held = value if isinstance(value, tuple) else (value,)
-            if held and all(isinstance(v, type(asg)) for v in held):
+            if held and all(isinstance(v, Asg) for v in held):
                 graphs.extend((key, g) for g in held)
             elif value is not None:
                 params.append(f"{key}={_param_text(value)}")

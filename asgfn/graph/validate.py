@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from asgfn.errors import AsgError, GraphError
+from asgfn.graph.asg import Asg, inner_graphs
 from asgfn.graph.types import ArrayType
-
-if TYPE_CHECKING:
-    from asgfn.graph.asg import Asg
 
 
 def validate(asg: Asg) -> Asg:
-    """See `Asg.validate`. Inner graphs are checked too."""
+    """Derives every type again from the inputs and checks ids, order and types, in inner graphs too. Returns the graph.
+
+    Raises:
+        GraphError: naming the node at fault.
+    """
     where = f"graph {asg.name or '<lambda>'}"
     types: list[ArrayType] = [*asg.inputs, *asg.constant_types]
     for k, t in enumerate(types):
@@ -30,11 +30,13 @@ def validate(asg: Asg) -> Asg:
         for i in node.inputs:
             if not isinstance(i, int) or not 0 <= i < len(types):
                 raise GraphError(f"{label}: operand {i!r} is not a value that exists before the node")
-        for graph in _inner(node.params):
+        for graph in inner_graphs(node.params):
             validate(graph)
         try:
             out = node.primitive.type_rule(*(types[i] for i in node.inputs), **node.params)
-        except (AsgError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        except AsgError as error:  # quoted without its place: the new error has it
+            raise GraphError(f"{label}: {error.args[0]}") from None
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise GraphError(f"{label}: {error}") from None
         derived = tuple(out) if node.primitive.multiple_results else (out,)
         same = len(derived) == len(node.out_types) and all(
@@ -49,9 +51,3 @@ def validate(asg: Asg) -> Asg:
         if not isinstance(i, int) or not 0 <= i < len(types):
             raise GraphError(f"{where}: output {i!r} is not a value of the graph")
     return asg
-
-
-def _inner(params: dict) -> list:
-    from asgfn.graph.asg import inner_graphs
-
-    return inner_graphs(params)

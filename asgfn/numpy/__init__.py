@@ -5,19 +5,23 @@ Arrays are immutable, so nothing works in place: `x.at[i].set(v)` stands for `x[
 depends on values (`nonzero`, `unique`, ...) take `size=` under `jit`.
 """
 
+# A block for each module, in the order of topics.
+# isort: off
 from __future__ import annotations
 
 import math as _math
 
+from numpy import (
+    get_printoptions as get_printoptions,
+    index_exp as index_exp,
+    iterable as iterable,
+    printoptions as printoptions,
+    s_ as s_,
+    set_printoptions as set_printoptions,
+)
 from numpy.exceptions import ComplexWarning as ComplexWarning
 
-from numpy import get_printoptions as get_printoptions
-from numpy import index_exp as index_exp
-from numpy import iterable as iterable
-from numpy import printoptions as printoptions
-from numpy import s_ as s_
-from numpy import set_printoptions as set_printoptions
-
+from asgfn.tracing import Array as _Array
 from asgfn.numpy.dtype_tools import (
     astype as astype,
     bfloat16 as bfloat16,
@@ -470,18 +474,15 @@ from asgfn.numpy.einsum import (
     einsum_path as einsum_path,
 )
 from asgfn.numpy.arguments import broadcast_shapes as broadcast_shapes
-from asgfn.tracing import Array as ndarray  # noqa: N813
+from asgfn.numpy import array_methods as array_methods  # gives Array its operators and methods
+from asgfn.numpy import fft as fft
+from asgfn.numpy import linalg as linalg
 
-from asgfn.numpy import array_methods as _array_methods  # isort: skip  (gives Array its operators and methods)
-
-from asgfn.numpy import linalg as linalg  # isort: skip
-
-from asgfn.numpy import fft as fft  # isort: skip
-
+ndarray = _Array
+bool = bool_
+newaxis = None
 e = _math.e
 pi = _math.pi
 inf = _math.inf
 nan = _math.nan
 euler_gamma = 0.5772156649015329
-newaxis = None
-bool = bool_  # noqa: A001 (the array API's name)

@@ -33,6 +33,7 @@ def check_arraylike(name: str, *args: Any) -> None:
     for position, arg in enumerate(args):
         if isinstance(arg, _ARRAY_LIKE) or hasattr(type(arg), "__jax_array__"):
             continue
+        which = f", but argument {position} is" if len(args) > 1 else ", got"
         kind = type(arg).__name__
         if isinstance(arg, (list, tuple)):
             fix = f"{kind}s are not accepted, because converting one is slow and hides mistakes: use jnp.asarray(...)"
@@ -40,7 +41,12 @@ def check_arraylike(name: str, *args: Any) -> None:
             fix = "None is not an array: is a return statement or an argument missing?"
         else:
             fix = f"a {kind} is not an array: convert it first, for example with jnp.asarray(...)"
-        raise NotAnArrayError(f"{name} takes arrays or scalars, but argument {position} is a {kind}; {fix}")
+        raise NotAnArrayError(f"{name} takes arrays or scalars{which} {_short(arg)} ({kind}); {fix}")
+
+
+def _short(x: Any) -> str:
+    text = repr(x)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def to_array(name: str, arg: Any) -> Array:
@@ -100,10 +106,8 @@ def _scalar_value(x: bool | int | float | complex, dtype: np.dtype) -> np.ndarra
     if type(x) is int and dtype.kind in "iu":
         bits = max(32, 8 * dtype.itemsize)
         if not -(1 << (bits - 1)) <= x < 1 << bits:
-            raise OverflowError(
-                f"Python int {x} is too large to convert to {dtype}"
-                + ("" if bits == 64 else "; 64-bit dtypes need asgfn.config.update('enable_x64', True)")
-            )
+            wider = "; 64-bit dtypes need asgfn.config.update('enable_x64', True)" if dtype.itemsize == 4 else ""
+            raise OverflowError(f"Python int {x} is too large to convert to {dtype}{wider}")
         return np.array(x & ((1 << bits) - 1), f"uint{bits}").astype(dtype)
     with np.errstate(all="ignore"):
         return np.array(dtype.type(x), dtype)
@@ -196,7 +200,7 @@ def computation_dtype(dtype: Any) -> np.dtype:
 # ---------------------------------------------------------------------------------------------------------- shapes
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> tuple[int, ...]:
     """The shape that arrays of these shapes broadcast to; raises `ShapeError` when there is none.
 
     >>> broadcast_shapes((3, 1), (4,))
@@ -212,7 +216,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
             elif size != 1 and size != result[axis]:
                 listed = ", ".join(str(tuple(s)) for s in shapes)
                 raise ShapeError(
-                    f"shapes {listed} do not broadcast: axis {axis - rank} has sizes {result[axis]} and {size}; "
+                    f"{name}: shapes {listed} do not broadcast: axis {axis - rank} has sizes {result[axis]} and {size}; "
                     "sizes must be equal or 1, counted from the last axis"
                 )
     return tuple(result)
@@ -232,11 +236,7 @@ def promote_shapes(name: str, *args: Any) -> list[Any]:
         return list(args)
     if config.numpy_rank_promotion != "allow" and len({len(shape) for shape in shapes}) > 1:
         _report_rank_promotion(name, shapes)
-    try:
-        shape = broadcast_shapes(*(arg.shape for arg in args))
-    except ShapeError as error:
-        described = ", ".join(f"{arg.dtype}[{','.join(map(str, arg.shape))}]" for arg in args)
-        raise ShapeError(f"{name}: {error} (operands: {described})") from None
+    shape = broadcast_shapes(*(arg.shape for arg in args), name=name)
     return [broadcast_operand(arg, shape) if arg.ndim else arg for arg in args]
 
 
@@ -268,6 +268,18 @@ def promote_args_inexact(name: str, *args: Any) -> list[Any]:
     return promote_shapes(name, *direct) if len(args) > 1 else direct
 
 
+def as_int(name: str, what: str, value: Any) -> int:
+    """A static integer argument, such as an axis or a length."""
+    try:
+        return operator.index(value)
+    except ConcretizationError:
+        raise ConcretizationError(
+            f"{name}: {what} is traced, but must be known while tracing: mark it static with static_argnums"
+        ) from None
+    except TypeError:
+        raise DTypeError(f"{name}: {what} must be an int, got {_short(value)} of type {type(value).__name__}") from None
+
+
 def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape argument (an int or a sequence of ints) as a tuple of Python ints."""
     try:
@@ -276,10 +288,10 @@ def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:
         if isinstance(shape, str) or not isinstance(shape, Iterable) or getattr(shape, "ndim", 1) == 0:
             shape = (shape,)
         result = tuple(operator.index(size) for size in shape)
-    except ConcretizationError as error:
+    except ConcretizationError:
         raise ConcretizationError(
             f"{name}: the shape depends on a traced value, but shapes must be known while tracing: use x.shape, or "
-            f"mark the argument static with static_argnums ({error})"
+            "mark the argument static with static_argnums"
         ) from None
     except TypeError:
         raise DTypeError(f"{name}: a shape is an int or a sequence of ints, got {shape!r}") from None
@@ -297,14 +309,7 @@ def normalize_axis(name: str, axis: Any, shape: Sequence[int], rank: int | None 
     `rank` stands in for len(shape) where the axis counts in another array (`expand_dims`, `stack`).
     """
     rank = len(shape) if rank is None else rank
-    try:
-        index = operator.index(axis)
-    except ConcretizationError:
-        raise ConcretizationError(
-            f"{name}: axis is a traced value, but it must be known while tracing: mark it static with static_argnums"
-        ) from None
-    except TypeError:
-        raise DTypeError(f"{name}: axis must be an int, got {axis!r} of type {type(axis).__name__}") from None
+    index = as_int(name, "axis", axis)
     if not -rank <= index < rank:
         valid = f"valid axes are {-rank} to {rank - 1}" if rank else "a rank-0 array has no axes"
         raise AxisError(f"{name}: axis {index} is out of bounds for an array of shape {tuple(shape)}; {valid}")
@@ -331,5 +336,5 @@ def concrete(name: str, x: Any, hint: str) -> np.ndarray:
     """The NumPy value of `x`, for functions whose result shape depends on it; under `jit` raises with `hint`."""
     try:
         return np.asarray(x)
-    except ConcretizationError as error:
-        raise ConcretizationError(f"{name}: {hint} ({error})") from None
+    except ConcretizationError:
+        raise ConcretizationError(f"{name}: {hint}") from None

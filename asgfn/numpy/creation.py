@@ -293,7 +293,7 @@ def full(
         value = (
             convert(value, dtypes.canonicalize(dtype)) if isinstance(fill_value, Array) else array(fill_value, dtype)
         )
-    if broadcast_shapes(value.shape, shape) != shape:
+    if broadcast_shapes(value.shape, shape, name="full") != shape:
         raise ShapeError(f"full: a fill value of shape {value.shape} does not broadcast to shape {shape}")
     result = broadcast_operand(value, shape) if weak else broadcast_operand(_strong(value), shape)
     return to_device(result, device) if device is not None else result

@@ -12,6 +12,7 @@ from asgfn.errors import AxisError, ShapeError
 from asgfn.numpy.arguments import (
     ArrayLike,
     DTypeLike,
+    as_int,
     constant,
     convert,
     normalize_axis,
@@ -34,7 +35,7 @@ def _offset_rows(shape: tuple[int, ...], k: int) -> tuple[Array, Array]:
 
 
 def _matrix_size(name: str, N: int, M: int | None) -> tuple[int, int]:
-    rows, columns = N.__index__(), N.__index__() if M is None else M.__index__()
+    rows, columns = as_int(name, "N", N), as_int(name, "M", N if M is None else M)
     if rows < 0 or columns < 0:
         raise ShapeError(f"{name}: sizes must not be negative, got {rows} and {columns}")
     return rows, columns
@@ -222,7 +223,7 @@ def vander(x: ArrayLike, /, N: int | None = None, increasing: bool = False) -> A
     x = numeric(to_array("vander", x))
     if x.ndim != 1:
         raise ShapeError(f"vander takes a vector, got shape {x.shape}")
-    columns = x.shape[0] if N is None else N.__index__()
+    columns = x.shape[0] if N is None else as_int("vander", "N", N)
     if columns < 0:
         raise ShapeError(f"vander: N must not be negative, got {columns}")
     if columns == 0:

@@ -56,11 +56,10 @@ def _log_add(name: str, x1: ArrayLike, x2: ArrayLike, log_base: float) -> Array:
     # inf - inf is NaN: there the larger one is the answer, and the small term must not reach a gradient
     undefined = lax.ne(difference, difference)
     difference = lax.select(undefined, constant(0, difference.dtype), difference)
-    if dtypes.is_complex(difference.dtype):
-        first = lax.ge(lax.real(difference), constant(0, lax.real(difference).dtype))
-        larger, gap = lax.select(first, x1, x2), lax.select(first, lax.neg(difference), difference)
-    else:
-        larger, gap = lax.max(x1, x2), lax.neg(lax.abs(difference))
+    # chosen by `select`, not by max and abs: where both are equal their derivatives jump, and this function's do not
+    order = lax.real(difference) if dtypes.is_complex(difference.dtype) else difference
+    first = lax.ge(order, constant(0, order.dtype))
+    larger, gap = lax.select(first, x1, x2), lax.select(first, lax.neg(difference), difference)
     base = constant(log_base, difference.dtype)
     scaled = gap if log_base == 1.0 else lax.mul(gap, base)
     small = lax.log1p(lax.exp(scaled))

@@ -13,6 +13,7 @@ from asgfn.errors import DTypeError, ShapeError
 from asgfn.numpy import reductions
 from asgfn.numpy.arguments import (
     ArrayLike,
+    as_int,
     concrete,
     constant,
     convert,
@@ -44,7 +45,7 @@ def bincount(x: ArrayLike, weights: ArrayLike | None = None, minlength: int = 0,
         hint = "the length of the result depends on values that are being traced: pass length="
         largest = int(concrete("bincount", x, hint).max()) if x.size else -1
         length = max(largest + 1, 0)
-    length = max(length.__index__(), minlength.__index__())
+    length = max(as_int("bincount", "length", length), as_int("bincount", "minlength", minlength))
     if weights is None:
         weights = constant(1, dtypes.default_int(), weak=False)
     else:
@@ -75,7 +76,7 @@ def histogram_bin_edges(a: ArrayLike, bins: Any = 10, range: Any = None, weights
         from asgfn.numpy.creation import asarray
 
         return convert(asarray(bins), a.dtype)
-    count = bins.__index__()
+    count = as_int("histogram", "the number of bins", bins)
     if count < 1:
         raise ShapeError(f"histogram: the number of bins must be positive, got {bins}")
     if range is not None:

@@ -101,7 +101,7 @@ def _dlpack(
         raise BufferError("arrays are immutable: before DLPack 1.0 they can be exported as a copy only")
     if copy or not read_only_is_known:
         value = value.copy()
-    options = {"max_version": max_version} if max_version is not None else {}
+    options: dict[str, Any] = {"max_version": max_version} if max_version is not None else {}
     return value.__dlpack__(stream=stream, dl_device=dl_device, **options)
 
 

@@ -25,6 +25,7 @@ from asgfn.errors import (
     AsgError,
     ConcretizationError,
     DTypeError,
+    IndexingError,
     IndexOutOfRangeError,
     NonConcreteBooleanIndexError,
 )
@@ -32,11 +33,6 @@ from asgfn.numpy.arguments import broadcast_shapes
 from asgfn.primitives.gather import GatherDimensionNumbers, GatherScatterMode
 from asgfn.primitives.slicing import as_index_operand
 from asgfn.tracing import Array, ConcreteArray, as_array
-
-
-class IndexingError(AsgError, IndexError):
-    """An index does not fit the array that it is applied to."""
-
 
 # ------------------------------------------------------------------------------------------- what an index consists of
 
@@ -109,7 +105,7 @@ def _concrete_mask(mask: Any, where: str) -> Any:
             f"{where}: a boolean mask of shape {mask.shape} is traced, so how many elements it picks, and with it the "
             "shape of the result, is not known. Use jnp.where(mask, x, other) to keep the shape, reductions with "
             "where=mask, or jnp.nonzero(mask, size=n) and jnp.where(mask, size=n) for at most n positions. "
-            f"x.at[mask].set(scalar) works with a traced mask. ({error})"
+            f"x.at[mask].set(scalar) works with a traced mask. ({error.args[0]})"
         ) from None
     return value if value.ndim else bool(value)
 
@@ -178,7 +174,7 @@ def _static_slice(entry: slice, size: int, axis: int, shape: tuple[int, ...]) ->
         raise ConcretizationError(
             f"indexing axis {axis} of an array of shape {shape}: the bounds of a slice must be known while tracing, "
             f"because they decide the result's shape; use lax.dynamic_slice_in_dim(x, start, size, axis) for a traced "
-            f"start with a known size ({error})"
+            f"start with a known size ({error.args[0]})"
         ) from None
     except TypeError:
         raise DTypeError(f"the bounds of a slice must be integers or None, got {entry}") from None

@@ -130,7 +130,8 @@ class _Concatenator:
             numbers = [int(item) for item in text.split(",")]
         except ValueError:
             raise DTypeError(f"{self._name}: unknown directive {text!r}; it has up to three integers") from None
-        return tuple((*numbers, *self._defaults[len(numbers) :]))[:3]  # type: ignore[return-value]
+        first, second, third, *_ = (*numbers, *self._defaults[len(numbers) :])
+        return first, second, third
 
     def _expanded(self, part: Any, ndmin: int, trans1d: int) -> Array:
         if isinstance(part, slice):

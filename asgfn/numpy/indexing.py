@@ -8,8 +8,8 @@ import numpy as np
 
 from asgfn import dtypes, lax
 from asgfn.errors import DTypeError, IndexOutOfRangeError, ShapeError
+from asgfn.errors import IndexingError as IndexingError
 from asgfn.numpy.arguments import broadcast_operand, broadcast_shapes, convert, normalize_axis, refuse_out, to_array
-from asgfn.numpy.index_plan import IndexingError as IndexingError
 from asgfn.numpy.index_read import getitem as getitem
 from asgfn.numpy.index_update import IndexUpdateHelper as IndexUpdateHelper
 from asgfn.numpy.index_update import IndexUpdateRef as IndexUpdateRef

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -193,7 +194,7 @@ def _split(name: str, ary: ArrayLike, indices_or_sections: Any, axis: int) -> li
             )
         longer = size % count
         bounds = [i * (size // count) + min(i, longer) for i in range(count + 1)]
-    pairs = zip(bounds[:-1], bounds[1:], strict=True)
+    pairs = itertools.pairwise(bounds)
     return [lax.slice_in_dim(ary, start, max(start, stop), axis=axis) for start, stop in pairs]
 
 

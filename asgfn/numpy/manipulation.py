@@ -73,7 +73,7 @@ def _reversed_axes(a: Array) -> Array:
 
 def resolve_shape(old: tuple[int, ...], new: Any) -> tuple[int, ...]:
     """A reshape's target with -1 replaced by what remains of the elements."""
-    if isinstance(new, (int, np.integer)):
+    if np.ndim(new) == 0:
         new = (new,)
     holes = [i for i, size in enumerate(new) if isinstance(size, (int, np.integer)) and size == -1]
     if len(holes) > 1:

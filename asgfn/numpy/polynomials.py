@@ -10,6 +10,7 @@ from asgfn import dtypes, lax
 from asgfn.errors import DTypeError, ShapeError
 from asgfn.numpy.arguments import (
     ArrayLike,
+    as_int,
     broadcast_operand,
     broadcast_shapes,
     concrete,
@@ -120,7 +121,7 @@ def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> 
 def polyder(p: ArrayLike, m: int = 1) -> Array:
     """The m-th derivative."""
     (p,) = promote_dtypes_inexact(_coefficients("polyder", p))
-    m = m.__index__()
+    m = as_int("polyder", "m", m)
     if m < 0:
         raise ShapeError(f"polyder: the order must not be negative, got {m}")
     if m == 0:
@@ -135,7 +136,7 @@ def polyder(p: ArrayLike, m: int = 1) -> Array:
 
 def polyint(p: ArrayLike, m: int = 1, k: ArrayLike | None = None) -> Array:
     """The m-th antiderivative, with integration constants `k` (0 by default; one, or one for each integration)."""
-    m = m.__index__()
+    m = as_int("polyint", "m", m)
     if m < 0:
         raise ShapeError(f"polyint: the order must not be negative, got {m}")
     p = _coefficients("polyint", p)
@@ -232,7 +233,7 @@ def polyfit(
     from asgfn.numpy.linalg import inv, lstsq
     from asgfn.numpy.products import outer
 
-    deg = deg.__index__()
+    deg = as_int("polyfit", "deg", deg)
     if deg < 0:
         raise ShapeError(f"polyfit: the degree must not be negative, got {deg}")
     x, y = promote_dtypes_inexact(to_array("polyfit", x), to_array("polyfit", y))

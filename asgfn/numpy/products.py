@@ -85,7 +85,7 @@ def matmul(
     try:
         leading = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ShapeError as error:
-        raise _mismatch("matmul", a, b, f"the leading axes do not broadcast ({error})") from None
+        raise _mismatch("matmul", a, b, f"the leading axes do not broadcast ({error.args[0]})") from None
     # A leading axis of size 1 is no batch axis: dropped here, it is a free axis of the other operand alone.
     a, a_axes = _drop_broadcast_axes(a, leading)
     b, b_axes = _drop_broadcast_axes(b, leading)

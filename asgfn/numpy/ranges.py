@@ -14,6 +14,7 @@ from asgfn.graph import ArrayType
 from asgfn.numpy.arguments import (
     ArrayLike,
     DTypeLike,
+    as_int,
     broadcast_operand,
     check_arraylike,
     constant,
@@ -81,10 +82,10 @@ def _number(what: str, value: Any) -> Any:
     """A concrete scalar as a Python number."""
     try:
         return np.asarray(value).item() if not isinstance(value, (int, float)) else value
-    except ConcretizationError as error:
+    except ConcretizationError:
         raise ConcretizationError(
             f"{what} is traced, but the length of the result depends on it: mark it static with static_argnums, or "
-            f"make a range of a fixed length and scale it ({error})"
+            "make a range of a fixed length and scale it"
         ) from None
 
 
@@ -131,14 +132,7 @@ def linspace(
 
 
 def _count(name: str, num: Any) -> int:
-    try:
-        count = num.__index__()
-    except ConcretizationError:
-        raise ConcretizationError(
-            f"{name}: num is traced, but it is the length of the result: make it static"
-        ) from None
-    except AttributeError:
-        raise DTypeError(f"{name}: num must be an int, got {num!r}") from None
+    count = as_int(name, "num", num)
     if count < 0:
         raise ShapeError(f"{name}: num must not be negative, got {count}")
     return count

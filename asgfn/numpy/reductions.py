@@ -7,7 +7,7 @@ are floats. `where=` leaves elements out by replacing them with the neutral elem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from asgfn.numpy.arguments import (
 from asgfn.numpy.ufuncs import to_bool
 from asgfn.tracing import Array
 
-Axis = int | tuple[int, ...] | None
+Axis = int | Sequence[int] | None
 bool_ = np.dtype(np.bool_)
 
 

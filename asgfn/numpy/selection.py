@@ -12,6 +12,7 @@ from asgfn import dtypes, lax
 from asgfn.errors import AxisError, DTypeError, ShapeError
 from asgfn.numpy.arguments import (
     ArrayLike,
+    as_int,
     check_arraylike,
     concrete,
     constant,
@@ -154,7 +155,7 @@ def nonzero(a: ArrayLike, *, size: int | None = None, fill_value: Any = None) ->
     if size is None:
         found = np.nonzero(concrete("nonzero", a, _data_dependent("nonzero")))
         return tuple(as_array(index.astype(dtype)) for index in found)
-    size = size.__index__()
+    size = as_int("nonzero", "size", size)
     fills = fill_value if isinstance(fill_value, tuple) else (0 if fill_value is None else fill_value,) * a.ndim
     if len(fills) != a.ndim:
         raise ShapeError(f"nonzero: {len(fills)} fill values do not fit the {a.ndim} axes of shape {a.shape}")

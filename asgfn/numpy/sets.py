@@ -15,6 +15,7 @@ from asgfn import dtypes, lax
 from asgfn.errors import DTypeError
 from asgfn.numpy.arguments import (
     ArrayLike,
+    as_int,
     broadcast_operand,
     concrete,
     constant,
@@ -93,7 +94,7 @@ def unique(
         ends: Any = as_array(np.append(found[1:], np.int32(count)))
         missing = None
     else:
-        size = size.__index__()
+        size = as_int("unique", "size", size)
         # one more than asked for: a run ends where the next one starts
         begin, total = (
             first_true(starts, size + 1) if count else (lax.full((size + 1,), 0, _INDEX), constant(0, _INDEX))

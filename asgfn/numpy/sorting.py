@@ -11,6 +11,7 @@ from asgfn import dtypes, lax
 from asgfn.errors import AxisError, DTypeError, ShapeError
 from asgfn.numpy.arguments import (
     ArrayLike,
+    as_int,
     constant,
     convert,
     normalize_axis,
@@ -94,7 +95,7 @@ def lexsort(keys: Any, axis: int = -1) -> Array:
 
 def _check_kth(name: str, kth: int | Sequence[int], size: int) -> None:
     for k in kth if isinstance(kth, (tuple, list)) else (kth,):
-        if not -size <= k.__index__() < size:
+        if not -size <= as_int(name, "kth", k) < size:
             raise AxisError(f"{name}: kth {k} is out of range for an axis of {size} elements")
 
 

@@ -35,6 +35,7 @@ class ufunc:
     nin = 2
     nout = 1
     nargs = 3
+    __name__: str
 
     def __init__(
         self,

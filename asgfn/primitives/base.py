@@ -19,6 +19,8 @@ How a primitive is *computed* is a backend's business.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ import numpy as np
 from asgfn import dtypes
 from asgfn.errors import DTypeError, GraphError, ShapeError
 from asgfn.graph.asg import inner_graphs
+from asgfn.graph.serial import set_primitive_lookup
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import bind, concrete
 
@@ -100,14 +103,28 @@ def primitive(name: str) -> Primitive:
     Raises:
         GraphError: there is none.
     """
-    try:
-        return _registry[name]
-    except KeyError:
-        raise GraphError(f"there is no primitive named {name!r}") from None
+    found = _registry.get(name)
+    if found is None:
+        _declare_all()
+        found = _registry.get(name)
+    if found is None:
+        raise GraphError(f"there is no primitive named {name!r}")
+    return found
+
+
+def _declare_all() -> None:
+    """Imports every module that declares primitives: some are loaded only when first used."""
+    package = importlib.import_module("asgfn.primitives")
+    for module in pkgutil.walk_packages(package.__path__, "asgfn.primitives."):
+        importlib.import_module(module.name)
+
+
+set_primitive_lookup(primitive)
 
 
 def all_primitives() -> dict[str, Primitive]:
     """Every primitive by name."""
+    _declare_all()
     return dict(_registry)
 
 

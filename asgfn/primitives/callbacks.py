@@ -51,7 +51,7 @@ def _callback_batch(
 ) -> tuple:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     batched_types = tuple(t.update(shape=(size, *t.shape)) for t in result_types)
-    params = dict(callback=callback, vmap_method=vmap_method, in_tree=in_tree)
+    params = {"callback": callback, "vmap_method": vmap_method, "in_tree": in_tree}
     if vmap_method in ("expand_dims", "broadcast_all"):
         full = []
         for x, d in zip(args, dims, strict=True):
@@ -98,7 +98,7 @@ def checked_results(
     Raises:
         CallbackError: structure, shape or dtype differ from what was promised.
     """
-    leaves, found = tree_flatten(result)
+    _, found = tree_flatten(result)
     who = getattr(callback, "__name__", repr(callback))
     if found != tree:
         raise CallbackError(f"{name}: {who} promised a result of structure {tree} but returned {found}")
@@ -302,7 +302,7 @@ def _printable(x: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------- stop_gradient
-stop_gradient_p = Primitive(
+stop_gradient_p: Primitive = Primitive(
     "stop_gradient",
     category="call",
     type_rule=lambda x: x,

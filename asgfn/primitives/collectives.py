@@ -16,6 +16,7 @@ from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import (
     Primitive,
     Zero,
+    bdim_at_front,
     broadcast_front,
     instantiate_zeros,
     move_batch_axis,
@@ -86,7 +87,7 @@ def _psum_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, axis_names: tu
     return out, bind(psum_p, tangents[0], axis_names=axis_names)
 
 
-psum_p = _reduction(
+psum_p: Primitive = _reduction(
     "psum",
     reduce_sum,
     lambda x, size: mul(x, np.asarray(size, x.dtype)),
@@ -216,7 +217,7 @@ def _gather_batch(
 ) -> tuple:
     (x,), (d,) = args, dims
     if mapped.name not in axis_names:
-        x = move_batch_axis(x, d, 0)
+        x = bdim_at_front(x, d, mapped.size)
         return bind(all_gather_p, x, axis_names=axis_names, size=size, axis=axis + 1), 0
     full = broadcast_front(x, size) if d is None else move_batch_axis(x, d, 0)
     return move_batch_axis(full, 0, axis), None
@@ -293,7 +294,7 @@ def _permute_batch(
     return concatenate(rows, 0), 0
 
 
-ppermute_p = Primitive(
+ppermute_p: Primitive = Primitive(
     "ppermute",
     category="shape",
     type_rule=lambda x, *, axis_names, size, perm: x,
@@ -346,7 +347,7 @@ def _exchange_batch(
 ) -> tuple:
     (x,), (d,) = args, dims
     if mapped.name not in axis_names:
-        x = move_batch_axis(x, d, 0)
+        x = bdim_at_front(x, d, mapped.size)
         out = bind(
             all_to_all_p, x, axis_names=axis_names, size=size, split_axis=split_axis + 1, concat_axis=concat_axis + 1
         )
@@ -357,7 +358,7 @@ def _exchange_batch(
     return move_batch_axis(members_first, 1, concat_axis + 1), 0
 
 
-all_to_all_p = Primitive(
+all_to_all_p: Primitive = Primitive(
     "all_to_all",
     category="shape",
     type_rule=_exchange_type,

@@ -21,7 +21,7 @@ from asgfn.tracing import Array, as_array, concrete
 
 
 @parameter_type
-class FftType(str, enum.Enum):
+class FftType(str, enum.Enum):  # noqa: UP042 (a StrEnum's members print without the class)
     """Which transform: complex, its inverse, or the ones between real signals and half spectra."""
 
     FFT = "FFT"

@@ -275,7 +275,7 @@ def _canonical_fill_value(fill_value: Any, dtype: np.dtype) -> bool | int | floa
         value = np.asarray(fill_value)
     except ConcretizationError as error:
         raise ConcretizationError(
-            f"gather: fill_value must be known while tracing; use jnp.where to fill with a traced value ({error})"
+            f"gather: fill_value must be known while tracing; use jnp.where to fill with a traced value ({error.args[0]})"
         ) from None
     if value.ndim:
         raise ShapeError(f"gather: fill_value must be a scalar, got shape {value.shape}")

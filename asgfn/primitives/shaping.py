@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ def _broadcast_type(x: ArrayType, *, shape: tuple[int, ...], broadcast_dimension
         raise ShapeError(
             f"broadcast_in_dim: operand {x} has {x.ndim} dimensions but broadcast_dimensions={dims} names {len(dims)}"
         )
-    if any(not 0 <= d < len(shape) for d in dims) or any(a >= b for a, b in zip(dims, dims[1:], strict=False)):
+    if any(not 0 <= d < len(shape) for d in dims) or any(a >= b for a, b in itertools.pairwise(dims)):
         raise ShapeError(
             f"broadcast_in_dim: broadcast_dimensions={dims} must be increasing and index the result's shape {shape}"
         )
@@ -359,7 +360,7 @@ def _convert_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, new_dtype: 
     return out, Zero(tangent_type(out.aval))
 
 
-convert_p = Primitive(
+convert_p: Primitive = Primitive(
     "convert_element_type",
     category="convert",
     type_rule=_convert_type,
@@ -483,7 +484,7 @@ def zeros_like_array(x: Any) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------- identities
-copy_p = Primitive(
+copy_p: Primitive = Primitive(
     "copy",
     category="shape",
     type_rule=lambda x: x,
@@ -507,7 +508,7 @@ def _barrier_transpose(cts: Sequence[Any], *operands: Any) -> list:
     return [ct if is_linear(x) else None for ct, x in zip(cts, operands, strict=True)]
 
 
-barrier_p = Primitive(
+barrier_p: Primitive = Primitive(
     "optimization_barrier",
     category="call",
     type_rule=lambda *types: types,

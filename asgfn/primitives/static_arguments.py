@@ -24,7 +24,7 @@ def static_ints(name: str, what: str, values: Any) -> tuple[int, ...]:
     except ConcretizationError as error:
         raise ConcretizationError(
             f"{name}: {what} must be static integers, got a traced value; for a traced start use dynamic_slice, or "
-            f"mark the argument static with static_argnums ({error})"
+            f"mark the argument static with static_argnums ({error.args[0]})"
         ) from None
     except TypeError:
         raise DTypeError(f"{name}: {what} must be a sequence of integers, got {values!r}") from None

@@ -103,7 +103,7 @@ def _draw(words: Array, a: Array, *, in_logs: bool) -> Array:
 def _accepted(words: Array, d: Array) -> Array:
     """The accepted value v = (1 + c x)**3 of each lane. All lanes advance together; those that are done keep theirs."""
     dtype = d.dtype
-    c = np.array(1 / 3, dtype) / lax.sqrt(d)
+    c = lax.div(np.array(1 / 3, dtype), lax.sqrt(d))
     half, squeeze = np.array(0.5, dtype), np.array(0.0331, dtype)
 
     def is_rejected(x_squared: Array, v: Array, u: Array) -> Array:

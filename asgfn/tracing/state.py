@@ -19,6 +19,7 @@ class State(threading.local):
         scope: the current name scope, such as ``"block/attn"``.
         source: while a transform rewrites a node, the user's line that made the node; new nodes inherit it.
         axes: the mapped axes that collectives may name, innermost last: pairs of name and size.
+        mapping: the trace of the innermost function mapped over a named axis; it records collectives even of constants.
     """
 
     depth: int = 0
@@ -26,6 +27,7 @@ class State(threading.local):
     scope: str = ""
     source: SourceInfo | None = None
     axes: tuple[tuple[Any, int], ...] = ()
+    mapping: Trace | None = None
 
 
 state = State()

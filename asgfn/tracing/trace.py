@@ -159,7 +159,7 @@ class Trace:
             )
         known = self.known
         if not known:
-            known.update({i: v for i, v in zip(self.inputs, self.values, strict=True)})
+            known.update(zip(self.inputs, self.values, strict=True))
         needed: set[int] = set()
         todo = [tracer.id]
         while todo:
@@ -379,7 +379,7 @@ def as_array(x: Any, where: str = "") -> Array:
     if hasattr(x, "__array__") and hasattr(x, "dtype"):
         return as_array(np.asarray(x), where)
     if isinstance(x, (int, float, complex)):  # subclasses: enum members, ...
-        base = next(b for b in (bool, int, float, complex) if isinstance(x, b))
+        base: Callable[[Any], complex] = next(b for b in (bool, int, float, complex) if isinstance(x, b))
         return as_array(base(x))
     raise reject(x, where)
 
@@ -420,6 +420,9 @@ def bind(prim: Any, *args: Any, **params: Any) -> Any:
             ready = False
     if not ready:
         args = tuple([as_array(a, prim.name) for a in args])
+    mapping = state.mapping
+    if mapping is not None and mapping.level > level and "axis_names" in params:
+        trace = mapping  # the result of a collective belongs to the members of the map, whatever its operand
     if trace is not None:
         return trace.record(prim, args, params)
     return _evaluate(prim, args, params)

@@ -26,7 +26,7 @@ from asgfn.transforms.linear import linearize_graph
 from asgfn.transforms.static import StaticArguments
 from asgfn.tree_util import tree_flatten, tree_map, tree_unflatten
 
-name_p = Primitive(
+name_p: Primitive = Primitive(
     "name",
     category="call",
     type_rule=lambda x, *, name: x,

@@ -29,7 +29,7 @@ from asgfn.primitives.base import (
     tangent_type,
 )
 from asgfn.primitives.shaping import convert_element_type, reduce_sum
-from asgfn.tracing import Tracer, as_array, bind, state, trace_flat
+from asgfn.tracing import Array, Tracer, as_array, bind, state, trace_flat
 from asgfn.transforms.batching import MappedAxis, batch_graph, batch_run
 from asgfn.transforms.call import call_type, jit_p
 from asgfn.transforms.function import FlatFunction, function_name, leaf_names
@@ -315,7 +315,7 @@ def _check_jvp(name: str, result: Any, out_tree: Any, out_types: Sequence[ArrayT
         raise StructureError(
             f"the jvp rule of {name} must return output and tangent of the function's structure {out_tree}, got {tree} and {moved_tree}"
         )
-    final = []
+    final: list[Array | Zero] = []
     for k, (t, m) in enumerate(zip(out_types, moved, strict=True)):
         expected = tangent_type(t)
         if isinstance(m, SymbolicZero) or getattr(m, "dtype", None) == dtypes.float0:

@@ -167,7 +167,7 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         raise StructureError(
             f"jvp: primals and tangents must be tuples or lists of arguments, got {type(primals).__name__} and {type(tangents).__name__}"
         )
-    leaves, tree = tree_flatten(tuple(primals))
+    _, tree = tree_flatten(tuple(primals))
     given, given_tree = tree_flatten(tuple(tangents))
     if tree != given_tree:
         raise StructureError(f"jvp: tangents must have the structure of the primals: got {given_tree} for {tree}")
@@ -299,38 +299,7 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, reduce_axes: Sequen
     return (out, vjp_fun, aux) if has_aux else (out, vjp_fun)
 
 
-def fwd_and_bwd(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, jitted: bool = True
-) -> tuple[Callable, Callable]:
-    """A function's forward pass and its backward pass as two functions.
-
-    Returns:
-        (fwd, bwd): ``fwd(*args) -> (output, residuals)`` (with `has_aux` also aux), ``bwd(residuals, ct) -> cotangents`` of the arguments
-        `argnums`.
-    """
-    from asgfn.jit import jit
-
-    nums = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
-
-    def fwd(*args: Any) -> tuple:
-        resolved = _check_argnums("fwd_and_bwd", fun, nums, len(args))
-
-        def partial(*parts: Any) -> Any:
-            full = list(args)
-            for n, part in zip(resolved, parts, strict=True):
-                full[n] = part
-            return fun(*full)
-
-        return vjp(partial, *(args[n] for n in resolved), has_aux=has_aux)
-
-    def bwd(residuals: VjpFunction, ct: Any) -> Any:
-        found = residuals(ct)
-        return found[0] if isinstance(argnums, (int, np.integer)) else found
-
-    return (jit(fwd), jit(bwd)) if jitted else (fwd, bwd)
-
-
-def _check_argnums(name: str, f: Any, argnums: Any, n_args: int) -> tuple[int, ...]:
+def check_argnums(name: str, f: Any, argnums: Any, n_args: int) -> tuple[int, ...]:
     nums = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     if not all(isinstance(n, (int, np.integer)) for n in nums):
         raise TypeError(f"{name}({function_name(f)}): argnums must be an int or a sequence of ints, got {argnums!r}")
@@ -353,7 +322,7 @@ def _check_differentiable(
                 dtype = type_of(leaf).dtype
             except NotAnArrayError as error:
                 raise NotAnArrayError(
-                    f"{name}({function_name(f)}): argument {argument_name(f, k)}{keystr(path)}: {error}"
+                    f"{name}({function_name(f)}): argument {argument_name(f, k)}{keystr(path)}: {error.args[0]}"
                 ) from None
             where = f"{name}({function_name(f)}): argument {argument_name(f, k)}{keystr(path)}"
             if holomorphic:
@@ -404,7 +373,7 @@ def _value_and_grad(name: str, fun: Any, argnums: Any, has_aux: bool, holomorphi
 
     @wraps(f, updated=())
     def value_and_grad_f(*args: Any, **kwargs: Any) -> tuple:
-        nums = _check_argnums(name, f, argnums, len(args))
+        nums = check_argnums(name, f, argnums, len(args))
         chosen = [args[n] for n in nums]
         _check_differentiable(name, f, chosen, nums, holomorphic, allow_int)
 
@@ -575,7 +544,7 @@ def jacfwd(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         from asgfn.transforms.vmap import vmap
 
-        nums = _check_argnums("jacfwd", f, argnums, len(args))
+        nums = check_argnums("jacfwd", f, argnums, len(args))
         chosen = tuple(args[n] for n in nums)
         _check_differentiable("jacfwd", f, chosen, nums, holomorphic, False)
 
@@ -636,7 +605,7 @@ def jacrev(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         from asgfn.transforms.vmap import vmap
 
-        nums = _check_argnums("jacrev", f, argnums, len(args))
+        nums = check_argnums("jacrev", f, argnums, len(args))
         chosen = tuple(args[n] for n in nums)
         _check_differentiable("jacrev", f, chosen, nums, holomorphic, allow_int)
 

@@ -41,7 +41,7 @@ def leaf_names(
     f: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None, positions: Sequence[int] | None = None
 ) -> list[str]:
     """A path such as ``params['w']`` for every leaf of the arguments, in flattening order."""
-    names = []
+    names: list[str] = []
     known = _parameter_names(f)
     for k, arg in enumerate(args):
         at = positions[k] if positions is not None else k
@@ -63,7 +63,7 @@ def check_leaves(leaves: Sequence[Any], names: Callable[[], list[str]], transfor
         try:
             out.append(as_array(leaf))
         except NotAnArrayError as error:
-            raise NotAnArrayError(f"{transform}({function_name(f)}): argument {names()[k]}: {error}") from None
+            raise NotAnArrayError(f"{transform}({function_name(f)}): argument {names()[k]}: {error.args[0]}") from None
     return out
 
 
@@ -96,7 +96,7 @@ def check_outputs(leaves: Sequence[Any], result: Any, f: Any) -> list[Array]:
                 as_array(leaf)
             except NotAnArrayError:
                 raise NotAnArrayError(
-                    f"{function_name(f)} returned something that is not an array{' at ' + keystr(path) if path else ''}: {error}"
+                    f"{function_name(f)} returned something that is not an array{' at ' + keystr(path) if path else ''}: {error.args[0]}"
                 ) from None
         raise
 
@@ -197,4 +197,5 @@ def call_graph(asg: Asg, *args: Any, **kwargs: Any) -> Any:
     return outs[0] if len(outs) == 1 else tuple(outs)
 
 
-Asg.__call__ = call_graph  # type: ignore[attr-defined]
+# Asg only declares it: graphs know nothing of interpreters
+Asg.__call__ = call_graph  # type: ignore[method-assign]

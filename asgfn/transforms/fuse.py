@@ -78,7 +78,10 @@ def fuse_graph(asg: Asg, limits: FusionLimits = DEFAULT_LIMITS) -> Asg:
 
 @lru_cache(maxsize=256)
 def _fuse_graph(asg: Asg, limits: FusionLimits) -> Asg:
-    partitioner = Partitioner(simplify(unfuse(simplify(asg))), limits)
+    flat = simplify(asg)
+    if any(node.primitive is fused_p for node in flat.nodes):
+        flat = simplify(unfuse(flat))
+    partitioner = Partitioner(flat, limits)
     regions = partitioner.partition()
     return _Cutter(partitioner).cut(regions, limits)
 

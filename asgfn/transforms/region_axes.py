@@ -27,6 +27,7 @@ class AxisFactors:
     def __init__(self, reshapes: Iterable[tuple[Shape, Shape]]):
         self._cuts: dict[int, tuple[int, ...]] = {}  # axis length -> proper suffix products, each dividing the next
         self._factors: dict[Shape, tuple[tuple[int, ...], ...]] = {}
+        self._flat: dict[Shape, tuple[int, ...]] = {}
         self._identities: dict[Shape, tuple[int, ...]] = {}
         self._selections: dict[tuple, tuple[int, ...] | None] = {}
         pairs = dict.fromkeys(reshapes)
@@ -76,9 +77,12 @@ class AxisFactors:
         suffixes = (1, *self._cuts.get(n, ()), n)
         return tuple(y // x for x, y in reversed(list(pairwise(suffixes))))
 
-    def flat(self, shape: Shape) -> list[int]:
+    def flat(self, shape: Shape) -> tuple[int, ...]:
         """The factors of a shape, outermost first."""
-        return [f for axis in self.factors(shape) for f in axis]
+        found = self._flat.get(shape)
+        if found is None:
+            found = self._flat[shape] = tuple(f for axis in self.factors(shape) for f in axis)
+        return found
 
     def identity(self, shape: Shape) -> tuple[int, ...]:
         """The selection of something that is read as it is."""

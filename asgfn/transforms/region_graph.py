@@ -8,6 +8,7 @@ a merge moves only what lies there (Pearce and Kelly, A Dynamic Topological Sort
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Edge(NamedTuple):
 
 
 class Cluster:
-    """Operations that will be one region. Loops are named by factor ids, see `Loops`."""
+    """Operations that will be one region. Loops are numbers of `Loops`."""
 
     __slots__ = (
         "cost",
@@ -58,15 +59,23 @@ class Cluster:
 
 
 class Loops:
-    """Which loops are the same one: a union-find over factor ids."""
+    """Loops by number, and which of them are the same one: a union-find."""
 
     def __init__(self) -> None:
+        self.lengths: list[int] = []
         self._parent: list[int] = []
 
-    def new(self, count: int) -> range:
+    def new(self, lengths: Sequence[int]) -> range:
+        """Loops of these lengths."""
         first = len(self._parent)
-        self._parent.extend(range(first, first + count))
-        return range(first, first + count)
+        self.lengths += lengths
+        added = range(first, first + len(lengths))
+        self._parent += added
+        return added
+
+    def steps(self, loops: Iterable[int]) -> int:
+        """How often the body of a nest of loops runs."""
+        return math.prod(self.lengths[x] for x in loops)
 
     def find(self, loop: int) -> int:
         parent = self._parent
@@ -74,9 +83,6 @@ class Loops:
             parent[loop] = parent[parent[loop]]
             loop = parent[loop]
         return loop
-
-    def find_all(self, loops: Iterable[int]) -> set[int]:
-        return {self.find(x) for x in loops}
 
     def join(self, a: int, b: int) -> None:
         self._parent[self.find(a)] = self.find(b)
@@ -101,8 +107,9 @@ class Loops:
                 a, b = find(a), find(b)
                 if a != b:
                     joined[a] = b
-        if joined and any(len({find(x) for x in frame}) < len(frame) for frame in frames):
-            return None
+        for frame in frames:
+            if not joined.keys().isdisjoint(frame) and len({find(x) for x in frame}) < len(frame):
+                return None
         return find
 
 

@@ -12,14 +12,13 @@ The plan, in the order it happens:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from asgfn.graph.asg import Asg, Node
 from asgfn.transforms.region_axes import AxisFactors
 from asgfn.transforms.region_graph import Cluster, Edge, Loops, between, contract
+from asgfn.transforms.region_groups import grouped
 from asgfn.transforms.region_roles import (
     ALIASES,
     CONTRACTION,
@@ -32,27 +31,10 @@ from asgfn.transforms.region_roles import (
     cost_of,
     role_of,
 )
+from asgfn.transforms.region_rules import FusionLimits, fits
 
 ALIAS = "alias"  # a reshape that is needed in memory: no kernel
 GROUP = "group"
-
-
-@dataclass(frozen=True)
-class FusionLimits:
-    """What a backend can put into one kernel.
-
-    Attributes:
-        max_operands: arrays that a region reads and writes (scalar constants are part of the code and do not count).
-        max_nodes: operations in a region, which bounds the time to compile it.
-        max_nested: how many elements one workgroup may go through: reductions of the results of reductions (the mean
-            of row-wise losses) and what follows a full reduction stay in its region up to this size.
-        max_grouped: elements of a reduction that may be grouped with independent ones.
-    """
-
-    max_operands: int = 64
-    max_nodes: int = 512
-    max_nested: int = 1 << 14
-    max_grouped: int = 1 << 20
 
 
 class Source(NamedTuple):
@@ -105,8 +87,11 @@ class Partitioner:
         self.is_literal = [n_in <= i < n_in + n_const and not self.types[i].shape for i in range(n_in + n_const)]
         self.loops = Loops()
         self.nesting = False  # whether reductions of row-wise results join the rows' region already
+        # for each operation: itself, the region that it is in, its loops (of its result, or of what it reduces)
         self.operations: list[Operation] = []
-        self.clusters: list[Cluster] = []  # of each operation
+        self.clusters: list[Cluster] = []
+        self.frames: list[range] = []
+        self.is_contraction: list[bool] = []
         self.maker: dict[int, int] = {}  # value -> operation
         self.loops_of: dict[int, range | list[int]] = {}  # value -> its loops, outermost first
         self.readers: dict[int, list[int]] = {}  # value -> operations that read it
@@ -203,24 +188,26 @@ class Partitioner:
                 reads = [((Source(i, None),), ()) for i in node.inputs if not self.is_literal_value(i)]
 
         shape = in_types[0].shape if kind == REDUCTION else out_shape
-        frame = self.loops.new(len(self.axes.identity(shape)))
+        frame = self.loops.new(self.axes.flat(shape))
         result: range | list[int] = frame
         if kind == REDUCTION:
             places = self.axes.positions(shape)
             result = [frame[p] for axis, ps in enumerate(places) if axis not in node.params["axes"] for p in ps]
         for k, t in enumerate(node.out_types):
             # nothing runs along the loops of an opaque operation, whose results may have any shapes
-            self.loops_of[first + k] = self.loops.new(len(self.axes.identity(t.shape))) if kind == OPAQUE else result
+            self.loops_of[first + k] = self.loops.new(self.axes.flat(t.shape)) if kind == OPAQUE else result
             self.maker[first + k] = number
 
         rows = tuple(result) if kind == REDUCTION else ()
         size = max([math.prod(shape), *(math.prod(t.shape) for t in in_types)])
         cluster = Cluster(kind, number, tuple(frame), rows, size, cost_of(node))
         self.clusters.append(cluster)
+        self.frames.append(frame)
+        self.is_contraction.append(kind == CONTRACTION)
         for sources, read_shape in reads:
             for value, selection in sources:
                 if kind == CONTRACTION:
-                    loops = self.loops.new(len(self.axes.identity(read_shape)))
+                    loops = self.loops.new(self.axes.flat(read_shape))
                     cluster.frames.add(frozenset(loops))
                 elif read_shape == shape:
                     loops = frame
@@ -272,7 +259,22 @@ class Partitioner:
         self._sweep_up({(ELEMENTWISE, CONTRACTION)})
         self.nesting = True
         self._sweep_down({(REDUCTION, REDUCTION)})
-        return _Grouping(self).regions()
+        clusters = sorted({id(c): c for c in self.clusters}.values(), key=lambda c: c.order)
+        mergeable = [c for c in clusters if self._may_share_a_kernel(c)]
+        return [
+            self._region(group)
+            for group in grouped(clusters, mergeable, self.limits.max_operands, self.limits.max_nodes)
+        ]
+
+    def _may_share_a_kernel(self, cluster: Cluster) -> bool:
+        small = cluster.kind == REDUCTION and cluster.size <= self.limits.max_grouped
+        return small or cluster.kind == ELEMENTWISE
+
+    def _region(self, group: Sequence[Cluster]) -> Region:
+        parts = [Region(c.kind, tuple([self.operations[k] for k in sorted(c.members)])) for c in group]
+        if len(parts) == 1:
+            return parts[0]
+        return Region(GROUP, tuple([op for part in parts for op in part.operations]), tuple(parts))
 
     def _sweep_down(self, kinds: set[tuple[str, str]]) -> None:
         """Goes through the operations in order and merges each with the regions that it reads."""
@@ -297,8 +299,7 @@ class Partitioner:
         edges = first.succs[second]
         if not edges or len(first.members) + len(second.members) > self.limits.max_nodes:
             return False
-        joined = self._joined(first, second, edges)
-        if joined is None:
+        if not fits(first, second, edges, self):
             return False
         passed = {e.value for e in edges}
         inputs = first.inputs | (second.inputs - passed)
@@ -318,8 +319,10 @@ class Partitioner:
         for edge in edges:
             for a, b in edge.loops or ():
                 self.loops.join(a, b)
+        leads = second if first.kind == ELEMENTWISE or second.kind == REDUCTION else first
+        kind, domain, rows = leads.kind, leads.domain, leads.rows
         stays, gone = contract(first, second, path)
-        stays.kind, stays.domain, stays.rows = joined
+        stays.kind, stays.domain, stays.rows = kind, domain, rows
         stays.frames = {frozenset(map(self.loops.find, frame)) for frame in first.frames | second.frames}
         stays.size = max(first.size, second.size)
         stays.cost = first.cost + second.cost
@@ -328,109 +331,3 @@ class Partitioner:
         for number in gone.members:
             self.clusters[number] = stays
         return True
-
-    def _joined(
-        self, first: Cluster, second: Cluster, edges: list[Edge]
-    ) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
-        """Kind, domain and rows of two regions as one; None if they do not fit."""
-        becomes = self.loops.match(edges, first.frames | second.frames)
-        if becomes is None:
-            return None
-        domain = {becomes(x) for x in second.domain}
-        if first.kind == REDUCTION:
-            rows = {becomes(x) for x in first.rows}
-            if second.kind == REDUCTION:
-                kept = {becomes(x) for x in second.rows}
-                fits = rows == kept or (self.nesting and kept < rows and first.size <= self.limits.max_nested)
-                return (REDUCTION, second.domain, second.rows) if fits else None
-            # row by row; what follows a full reduction is left to all workgroups unless there is little of it
-            if rows <= domain and (rows or not domain or first.size + second.size <= self.limits.max_nested):
-                return REDUCTION, first.domain, first.rows
-            return None
-
-        mapped = {becomes(x) for x in first.domain}
-        if first.kind == CONTRACTION:
-            return (CONTRACTION, first.domain, ()) if mapped == domain else None
-        if not mapped <= {becomes(x) for frame in second.frames for x in frame}:
-            return None  # the reader goes through a part of it only
-        if second.kind == CONTRACTION and any(self._contracts(e.reader) for e in edges):
-            fits = first.cost <= LOAD_COST and all(self._contracts(e.reader) for e in edges)
-        elif second.kind == REDUCTION:
-            fits = mapped >= {becomes(x) for x in second.rows} or self._is_cheap(first, mapped)
-        else:
-            fits = mapped == domain or self._is_cheap(first, mapped)
-        return (second.kind, second.domain, second.rows) if fits else None
-
-    def _contracts(self, number: int) -> bool:
-        return self.roles[self.operations[number].node] == CONTRACTION
-
-    def _is_cheap(self, first: Cluster, mapped: set[int]) -> bool:
-        """Whether a smaller region may be computed again for every step of the reader's other loops."""
-        if len(first.succs) > 1 or any(self.is_output[i] for i in first.outputs):
-            return False
-        return first.cost <= (LOAD_COST if mapped else SCALAR_COST)
-
-
-class _Grouping:
-    """3. Groups small regions that do not depend on each other.
-
-    Every region gets a level: how far it is from the end of the program. Regions of one level cannot depend on each
-    other, so joining them closes no cycle, and updates of all parameters meet at the last level.
-    """
-
-    def __init__(self, partitioner: Partitioner):
-        self.partitioner = partitioner
-        clusters = {id(c): c for c in partitioner.clusters}
-        self.clusters = sorted(clusters.values(), key=lambda c: c.order)
-
-    def regions(self) -> list[Region]:
-        """The regions, each as early as the order of the clusters allows."""
-        level: dict[Cluster, int] = {}
-        for cluster in reversed(self.clusters):
-            level[cluster] = 1 + max([level[c] for c in cluster.succs], default=0)
-        by_level: dict[int, list[Cluster]] = {}
-        for cluster in self.clusters:
-            by_level.setdefault(level[cluster], []).append(cluster)
-        groups = [group for clusters in by_level.values() for group in self._groups(clusters)]
-
-        group_of = {c: k for k, group in enumerate(groups) for c in group}
-        waiting = [len({group_of[p] for c in group for p in c.preds}) for group in groups]
-        ready = [(group[-1].order, k) for k, group in enumerate(groups) if not waiting[k]]
-        heapify(ready)
-        ordered = []
-        while ready:
-            _, k = heappop(ready)
-            ordered.append(self._region(groups[k]))
-            for follower in {group_of[s] for c in groups[k] for s in c.succs}:
-                waiting[follower] -= 1
-                if not waiting[follower]:
-                    heappush(ready, (groups[follower][-1].order, follower))
-        return ordered
-
-    def _groups(self, clusters: list[Cluster]) -> Iterator[list[Cluster]]:
-        limits = self.partitioner.limits
-        group: list[Cluster] = []
-        operands: set[int] = set()
-        nodes = 0
-        for cluster in clusters:
-            small = cluster.kind == REDUCTION and cluster.size <= limits.max_grouped
-            if not small and cluster.kind != ELEMENTWISE:
-                yield [cluster]
-                continue
-            operands |= cluster.inputs | cluster.outputs
-            nodes += len(cluster.members)
-            if group and (len(operands) > limits.max_operands or nodes > limits.max_nodes):
-                yield group
-                group = []
-                operands = cluster.inputs | cluster.outputs
-                nodes = len(cluster.members)
-            group.append(cluster)
-        if group:
-            yield group
-
-    def _region(self, group: list[Cluster]) -> Region:
-        operations = self.partitioner.operations
-        parts = [Region(c.kind, tuple([operations[k] for k in sorted(c.members)])) for c in group]
-        if len(parts) == 1:
-            return parts[0]
-        return Region(GROUP, tuple([op for part in parts for op in part.operations]), tuple(parts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from asgfn.errors import AxisError, ShapeError, StructureError, TransformError
@@ -92,22 +92,24 @@ def vmap(
             full = list(leaves)
             for k, x in zip(mapped, xs, strict=True):
                 full[k] = x
+            if axis_name is not None and xs:
+                state.mapping = xs[0].trace
             return flat(*full)
 
         types = [x.aval.update(shape=x.shape[:d] + x.shape[d + 1 :]) for x, d in zip(arrays, dims, strict=True)]
-        saved = state.axes
+        saved = state.axes, state.mapping
         if axis_name is not None:
-            state.axes = (*saved, (axis_name, size))
+            state.axes = (*state.axes, (axis_name, size))
         try:
             asg, captured = trace_flat(
                 call, types, name=function_name(f), input_names=[names()[k] for k in mapped], staging=False, why="vmap"
             )
         finally:
-            state.axes = saved
+            state.axes, state.mapping = saved
         outs, out_dims = batch_run(asg, [*arrays, *captured], [*dims, *([None] * len(captured))], axis)
         wanted = flatten_axes(f"vmap({function_name(f)}) out_axes", flat.out_tree, out_axes)
         placed = [
-            _place(f, o, d, w, size, lambda k=k: _output_path(flat.out_tree, k))
+            _place(f, o, d, w, size, partial(_output_path, flat.out_tree, k))
             for k, (o, d, w) in enumerate(zip(outs, out_dims, wanted, strict=True))
         ]
         return tree_unflatten(flat.out_tree, placed)

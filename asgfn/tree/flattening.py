@@ -14,6 +14,7 @@ from typing import Any
 import optree
 
 from asgfn.errors import StructureError
+from asgfn.tree.differences import first_difference, treedef_text
 from asgfn.tree.keys import KeyEntry, KeyPath, treedef_keys, treedef_paths
 from asgfn.tree.registry import NAMESPACE
 
@@ -98,9 +99,6 @@ def _flatten_rest(name: str, treedef: PyTreeDef, rest: tuple[Any, ...]) -> list[
         try:
             columns.append(treedef.flatten_up_to(tree))
         except (ValueError, TypeError) as error:
-            # Imported on the way out only: prefix.py stands above this module.
-            from asgfn.tree.prefix import first_difference
-
             detail = first_difference(treedef, tree_structure(tree), "tree 1", f"tree {number}") or str(error)
             raise StructureError(
                 f"{name}: tree {number} does not have the structure of tree 1: {detail}.\n"
@@ -268,9 +266,3 @@ def build_tree(treedef: PyTreeDef, xs: Any) -> Any:
     if root is None:
         return xs
     return root.unflatten(build_tree(child, x) for child, x in zip(treedef.children(), xs, strict=True))
-
-
-def treedef_text(treedef: PyTreeDef) -> str:
-    """A structure for messages: `PyTreeDef([*, {'a': *}])`."""
-    text = repr(treedef).replace("PyTreeSpec(", "PyTreeDef(", 1)
-    return text.removesuffix(f", namespace={NAMESPACE!r})") + ")" if treedef.namespace else text

@@ -9,7 +9,12 @@ import numpy as np
 
 from backends.numpy.registry import kernel
 
-_TRANSFORMS = {"FFT": np.fft.fftn, "IFFT": np.fft.ifftn, "RFFT": np.fft.rfftn, "IRFFT": np.fft.irfftn}
+_TRANSFORMS: dict[str, Callable[..., np.ndarray]] = {
+    "FFT": np.fft.fftn,
+    "IFFT": np.fft.ifftn,
+    "RFFT": np.fft.rfftn,
+    "IRFFT": np.fft.irfftn,
+}
 
 
 @kernel("fft")

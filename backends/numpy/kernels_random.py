@@ -19,7 +19,7 @@ _MASK = 0xFFFFFFFF
 def _(in_types: tuple, out_types: tuple) -> Callable:
     shape = out_types[0].shape
     size = math.prod(shape)
-    hash_words = _hash_few if size <= FEW else _hash_blocks
+    hash_words: Callable[..., tuple] = _hash_few if size <= FEW else _hash_blocks
 
     def run(*operands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         flat = [x.reshape(1) if x.size == 1 else np.broadcast_to(x, shape).reshape(size) for x in operands]

@@ -87,7 +87,7 @@ def pivots_to_permutation(pivots: np.ndarray, size: int) -> np.ndarray:
 
 def householder_product(a: np.ndarray, taus: np.ndarray) -> np.ndarray:
     """The first n columns of the product of the reflections I - tau v v^H packed below the diagonal of a."""
-    batch, rows, columns = a.shape
+    _, rows, columns = a.shape
     q = np.broadcast_to(np.eye(rows, columns, dtype=a.dtype), a.shape).copy()
     for k in reversed(range(taus.shape[1])):
         v = a[:, k:, k].copy()

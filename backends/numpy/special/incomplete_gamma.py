@@ -212,12 +212,12 @@ def _temme_table() -> tuple[tuple[float, ...], ...]:
     mu = [Fraction(0), Fraction(1)]
     for n in range(2, size + 2):
         # The coefficient of eta^n in mu mu' = eta + eta mu, solved for mu_n, which enters (n + 1) times.
-        known = sum(mu[j] * mu[n + 1 - j] * (n + 1 - j) for j in range(2, n))
+        known = sum((mu[j] * mu[n + 1 - j] * (n + 1 - j) for j in range(2, n)), Fraction(0))
         mu.append((mu[n - 1] - known) / (n + 1))
     quotient = mu[1:]
     inverse = [Fraction(1)]
     for n in range(1, size + 1):
-        inverse.append(-sum(quotient[j] * inverse[n - j] for j in range(1, n + 1)))
+        inverse.append(-sum((quotient[j] * inverse[n - j] for j in range(1, n + 1)), Fraction(0)))
     first = inverse[1:]
     rows, current = [], first
     for _ in range(_ORDERS):

@@ -1,0 +1,31 @@
+"""Probability distributions with `jax.scipy.stats`'s names: one module each, and statistics of samples."""
+
+from asgfn.scipy.stats import bernoulli as bernoulli
+from asgfn.scipy.stats import beta as beta
+from asgfn.scipy.stats import betabinom as betabinom
+from asgfn.scipy.stats import binom as binom
+from asgfn.scipy.stats import cauchy as cauchy
+from asgfn.scipy.stats import chi2 as chi2
+from asgfn.scipy.stats import dirichlet as dirichlet
+from asgfn.scipy.stats import expon as expon
+from asgfn.scipy.stats import gamma as gamma
+from asgfn.scipy.stats import gennorm as gennorm
+from asgfn.scipy.stats import geom as geom
+from asgfn.scipy.stats import gumbel_l as gumbel_l
+from asgfn.scipy.stats import gumbel_r as gumbel_r
+from asgfn.scipy.stats import laplace as laplace
+from asgfn.scipy.stats import logistic as logistic
+from asgfn.scipy.stats import multinomial as multinomial
+from asgfn.scipy.stats import multivariate_normal as multivariate_normal
+from asgfn.scipy.stats import nbinom as nbinom
+from asgfn.scipy.stats import norm as norm
+from asgfn.scipy.stats import pareto as pareto
+from asgfn.scipy.stats import poisson as poisson
+from asgfn.scipy.stats import t as t
+from asgfn.scipy.stats import truncnorm as truncnorm
+from asgfn.scipy.stats import uniform as uniform
+from asgfn.scipy.stats import vonmises as vonmises
+from asgfn.scipy.stats import wrapcauchy as wrapcauchy
+from asgfn.scipy.stats.samples import mode as mode
+from asgfn.scipy.stats.samples import rankdata as rankdata
+from asgfn.scipy.stats.samples import sem as sem
