@@ -15,10 +15,11 @@ from asgfn.backend import get_backend
 from asgfn.config import config
 from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
+from asgfn.graph.cost import cost
 from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
-from asgfn.transforms.differentiate import as_function
-from asgfn.transforms.function import check_leaves, function_name, leaf_names, trace_to_graph
+from asgfn.transforms.function import as_function, check_leaves, function_name, leaf_names, trace_to_graph
+from asgfn.transforms.shapes import ShapeDtypeStruct, eval_shape
 from asgfn.transforms.static import StaticArguments
 from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
 
@@ -234,8 +235,6 @@ class Jitted:
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """Types of the result as `ShapeDtypeStruct`s, without computing anything."""
-        from asgfn.transforms.shapes import eval_shape
-
         return eval_shape(self._fun, *args, **kwargs)
 
     def clear_cache(self) -> None:
@@ -282,8 +281,6 @@ class Lowered:
     @property
     def out_info(self) -> Any:
         """Types of the result."""
-        from asgfn.transforms.shapes import ShapeDtypeStruct
-
         return tree_unflatten(
             self.out_tree, [ShapeDtypeStruct(t.shape, t.dtype, weak_type=t.weak_type) for t in self.asg.out_types]
         )
@@ -326,8 +323,6 @@ class Compiled:
 
     def cost_analysis(self) -> dict[str, float]:
         """Floating point operations and bytes, estimated from the graph."""
-        from asgfn.graph.cost import cost
-
         return cost(self.asg)
 
     def as_text(self) -> str:

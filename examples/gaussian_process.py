@@ -22,6 +22,7 @@ import asgfn
 import asgfn.numpy as jnp
 import nn_fn
 from asgfn import plot, random
+from asgfn.scipy.linalg import solve_triangular
 from examples import pictures
 
 NOISE = 0.15
@@ -52,7 +53,7 @@ def factor(params: dict, x: Any) -> Any:
 def negative_log_likelihood(params: dict, x: Any, y: Any) -> Any:
     """-log p(y | x), in nats."""
     lower = factor(params, x)
-    white = jnp.linalg.solve(lower, y)
+    white = solve_triangular(lower, y, lower=True)
     return 0.5 * white @ white + jnp.sum(jnp.log(jnp.diag(lower))) + 0.5 * len(x) * np.log(2 * np.pi)
 
 
@@ -60,9 +61,9 @@ def negative_log_likelihood(params: dict, x: Any, y: Any) -> Any:
 def predict(params: dict, x: Any, y: Any, new: Any) -> tuple[Any, Any]:
     """Mean and standard deviation of the function (without noise) at new points."""
     lower = factor(params, x)
-    across = jnp.linalg.solve(lower, matrix(partial(covariance, params), x, new))
+    across = solve_triangular(lower, matrix(partial(covariance, params), x, new), lower=True)
     variance = jnp.exp(2 * params["log_amplitude"]) - jnp.sum(across**2, axis=0)
-    return across.T @ jnp.linalg.solve(lower, y), jnp.sqrt(jnp.maximum(variance, 0))
+    return across.T @ solve_triangular(lower, y, lower=True), jnp.sqrt(jnp.maximum(variance, 0))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         updates, state = optimiser.update(grads, state, params)
         return nn_fn.apply_updates(params, updates), state, value
 
-    guess, history = params, []
+    history = []
     for _ in range(options.steps):
         params, state, value = step(params, state)
         history.append(float(value))
@@ -105,17 +106,34 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     error = float(np.sqrt(np.mean((mean - real)[observed] ** 2)))
     print(f"error where there are data: {error:.3f}; the 95% band covers {inside.mean():.0%} of the curve")
     gap = (new > 3.5) & (new < 5)
-    print(f"standard deviation {deviation[observed].mean():.3f} at the data, up to {deviation[gap].max():.3f} in the gap")
+    print(
+        f"standard deviation {deviation[observed].mean():.3f} at the data, up to {deviation[gap].max():.3f} in the gap"
+    )
 
     figure, (left, right) = pictures.panels(2)
     plot.losses(history, ax=left, ylabel="-log likelihood / nats", title="The settings are fitted")
-    for settings, ax, title in ((params, right, "The curve, with 95% bands"),):
-        mean, deviation = (np.asarray(a) for a in predict(settings, x, y, new))
-        ax.fill_between(new, mean - 1.96 * deviation, mean + 1.96 * deviation, color=pictures.BLUE, alpha=0.18, linewidth=0)
-        ax.plot(new, mean, color=pictures.BLUE, linewidth=2, label="prediction")
-        ax.plot(new, real, color=pictures.INK, linewidth=1, linestyle="--", label="truth")
-        ax.plot(x, y, "o", color=pictures.RED, markersize=4, markeredgecolor="white", markeredgewidth=0.6, label="observations")
-        pictures.style(ax, title, "x", "y")
+    right.fill_between(
+        new,
+        mean - 1.96 * deviation,
+        mean + 1.96 * deviation,
+        color=pictures.BLUE,
+        alpha=0.18,
+        linewidth=0,
+        label="95% band",
+    )
+    right.plot(new, mean, color=pictures.BLUE, linewidth=2, label="prediction")
+    right.plot(new, real, color=pictures.INK, linewidth=1, linestyle="--", label="truth")
+    right.plot(
+        x,
+        y,
+        "o",
+        color=pictures.RED,
+        markersize=4.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        label="observations",
+    )
+    pictures.style(right, "The curve, and how certain it is", "x", "y")
     pictures.save(figure, options.out, "process.png")
     return {"noise": noise, "scale": scale, "error": error, "coverage": float(inside.mean())}
 

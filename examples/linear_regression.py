@@ -91,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     error = float(jnp.std(lines[:, 1]))
 
     print(f"closed form:       velocity = {exact[0]:8.3f} + {exact[1]:.3f} * distance")
-    print(f"gradient descent:  velocity = {descended[0]:8.3f} + {descended[1]:.3f} * distance   ({options.steps} steps)")
+    print(
+        f"gradient descent:  velocity = {descended[0]:8.3f} + {descended[1]:.3f} * distance   ({options.steps} steps)"
+    )
     print(f"root mean square residual: {float(jnp.sqrt(loss(exact, x, y))):.1f} km/s")
     print(f"Hubble constant: {exact[1]:.0f} ± {error:.0f} km/s/Mpc, 95% between {low:.0f} and {high:.0f}")
     print(f"an age of {GIGAYEARS / exact[1]:.1f} billion years; today's distances are longer, and give about 14")

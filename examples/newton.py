@@ -128,13 +128,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         slow, descent = gradient_descent(jnp.zeros_like(w), x, signs, options.descent_steps)
         descent = np.asarray(descent)
         print(f"Newton: {norms[-1]:.1e} after {newton_seconds:.2f} s")
-        print(f"gradient descent: {descent[-1]:.1e} after {len(descent)} steps and {time.perf_counter() - started:.2f} s")
+        print(
+            f"gradient descent: {descent[-1]:.1e} after {len(descent)} steps and {time.perf_counter() - started:.2f} s"
+        )
         excess = float(objective(slow, x, signs) - objective(w, x, signs))
         accuracy = float(np.mean(np.sign(test_x @ np.asarray(w)) == test_signs))
         print(f"gradient descent is still {excess:.1e} above the minimum; test accuracy {accuracy:.4f}")
 
     figure, (left, right) = pictures.panels(2)
-    curves = {"Newton, conjugate gradients": (np.array(work) + 1, norms), "gradient descent": (np.arange(1, len(descent) + 1), descent)}
+    curves = {
+        "Newton, conjugate gradients": (np.array(work) + 1, norms),
+        "gradient descent": (np.arange(1, len(descent) + 1), descent),
+    }
     plot.losses(
         curves, ax=left, log=True, xlabel="gradients and Hessian-vector products", ylabel="gradient norm", title="Work"
     )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 
 import asgfn
 import asgfn.numpy as jnp
@@ -65,27 +66,36 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         print(f"{a} xor {b} = {wanted}   the network says {p:.4f}")
     accuracy = float(nn_fn.losses.accuracy(network(params, BITS), XOR))
     line_accuracy = float(nn_fn.losses.accuracy(line(line_params, BITS), XOR))
-    print(f"accuracy {accuracy:.2f}, loss {history[-1]:.2e}; without a hidden layer the loss stays at {line_history[-1]:.3f}")
+    print(
+        f"accuracy {accuracy:.2f}, loss {history[-1]:.2e}; without a hidden layer the loss stays at {line_history[-1]:.3f}"
+    )
 
     side = np.linspace(-0.5, 1.5, 121, dtype=np.float32)
     grid = np.stack(np.meshgrid(side, side), axis=-1)
     surface = np.asarray(asgfn.nn.softmax(network(params, jnp.asarray(grid)))[..., 1])
     figure, (left, right) = pictures.panels(2)
     plot.losses({"network": history, "straight line": line_history}, ax=left, log=True, title="XOR: loss")
-    filled = right.contourf(side, side, surface, levels=np.linspace(0, 1, 21), cmap="RdBu", alpha=0.85)
+    colours = LinearSegmentedColormap.from_list("classes", [pictures.RED, "white", pictures.BLUE])
+    filled = right.contourf(side, side, surface, levels=np.linspace(0, 1, 21), cmap=colours, alpha=0.6)
     right.contour(side, side, surface, levels=[0.5], colors=pictures.INK, linewidths=1.4)
     for label, colour in enumerate((pictures.RED, pictures.BLUE)):
         right.plot(*BITS[label == XOR].T, "o", color=colour, markersize=11, markeredgecolor="white", markeredgewidth=2)
     right.set_aspect("equal")
     right.set_xticks([0, 1])
     right.set_yticks([0, 1])
-    bar = figure.colorbar(filled, ax=right, ticks=[0, 0.5, 1], shrink=0.85)
+    bar = figure.colorbar(filled, ax=right, ticks=[0, 0.5, 1])
+    bar.set_label("probability of 1", fontsize=9, color=pictures.INK)
     bar.ax.tick_params(labelsize=8, colors=pictures.FAINT_INK)
     bar.outline.set_visible(False)
     pictures.style(right, "XOR: what the network says", "first bit", "second bit")
     right.grid(visible=False)
     pictures.save(figure, options.out, "xor.png")
-    return {"loss": history[-1], "accuracy": accuracy, "linear loss": line_history[-1], "linear accuracy": line_accuracy}
+    return {
+        "loss": history[-1],
+        "accuracy": accuracy,
+        "linear loss": line_history[-1],
+        "linear accuracy": line_accuracy,
+    }
 
 
 if __name__ == "__main__":

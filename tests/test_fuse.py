@@ -15,7 +15,7 @@ from asgfn import lax, nn
 from asgfn.graph.asg import Asg, Params
 from asgfn.transforms.fuse import fuse_graph, region_count, unfuse
 from asgfn.transforms.region_axes import AxisFactors
-from asgfn.transforms.regions import FusionLimits
+from asgfn.transforms.region_rules import FusionLimits
 
 RNG = np.random.default_rng(0)
 

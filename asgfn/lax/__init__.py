@@ -94,10 +94,10 @@ from asgfn.primitives.reductions import reduce_or as reduce_or
 from asgfn.primitives.reductions import reduce_precision as reduce_precision
 from asgfn.primitives.reductions import reduce_prod as reduce_prod
 from asgfn.primitives.reductions import reduce_xor as reduce_xor
-from asgfn.primitives.scatter import ScatterDimensionNumbers as ScatterDimensionNumbers
+from asgfn.primitives.gather import ScatterDimensionNumbers as ScatterDimensionNumbers
 from asgfn.primitives.scatter import scatter as scatter
 from asgfn.primitives.scatter import scatter_add as scatter_add
-from asgfn.primitives.scatter import scatter_apply as scatter_apply
+from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.primitives.scatter import scatter_max as scatter_max
 from asgfn.primitives.scatter import scatter_min as scatter_min
 from asgfn.primitives.scatter import scatter_mul as scatter_mul

@@ -89,7 +89,7 @@ def vectorize(
         keys = [key for key in kwargs if key not in excluded]
         positions = [i for i in range(len(args)) if i not in fixed]
         arrays = [to_array("vectorize", args[i]) for i in positions] + [to_array("vectorize", kwargs[k]) for k in keys]
-        inputs = cores[0] if cores is not None else [()] * len(arrays)
+        inputs: list[tuple[str, ...]] = cores[0] if cores is not None else [()] * len(arrays)
         if len(inputs) != len(arrays):
             raise ShapeError(
                 f"vectorize: signature {signature!r} has {len(inputs)} inputs, but {len(arrays)} were given"

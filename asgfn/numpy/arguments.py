@@ -102,6 +102,11 @@ def constant(x: bool | int | float | complex, dtype: np.dtype, weak: bool = True
     return found
 
 
+def filled(shape: Sequence[int], value: bool | int | float | complex, dtype: Any) -> Array:
+    """An array of a shape filled with a Python scalar, by one node."""
+    return lax.broadcast_in_dim(constant(value, np.dtype(dtype), weak=False), tuple(shape), ())
+
+
 def _scalar_value(x: bool | int | float | complex, dtype: np.dtype) -> np.ndarray:
     if type(x) is int and dtype.kind in "iu":
         bits = max(32, 8 * dtype.itemsize)
@@ -128,7 +133,7 @@ _constants: dict[tuple, Array] = {}
 
 def _promoted_directly(args: tuple[Any, ...]) -> list[Any] | None:
     """The arguments if they are arrays of one dtype and Python numbers that join it: the usual case, made cheap."""
-    dtype = None
+    dtype: np.dtype | None = None
     scalars = False
     for arg in args:
         kind = type(arg)
@@ -144,6 +149,8 @@ def _promoted_directly(args: tuple[Any, ...]) -> list[Any] | None:
             return None
     if not scalars:
         return list(args)
+    if dtype is None:
+        return None
     weak = True
     for arg in args:
         kind = type(arg)
@@ -200,21 +207,21 @@ def computation_dtype(dtype: Any) -> np.dtype:
 # ---------------------------------------------------------------------------------------------------------- shapes
 
 
-def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> tuple[int, ...]:
+def broadcast_shapes(*shapes: int | Sequence[int], name: str = "broadcast_shapes") -> tuple[int, ...]:
     """The shape that arrays of these shapes broadcast to; raises `ShapeError` when there is none.
 
     >>> broadcast_shapes((3, 1), (4,))
     (3, 4)
     """
-    shapes = tuple((shape,) if isinstance(shape, (int, np.integer)) else tuple(shape) for shape in shapes)
-    rank = max(map(len, shapes), default=0)
+    known = [(int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape) for shape in shapes]
+    rank = max(map(len, known), default=0)
     result = [1] * rank
-    for shape in shapes:
+    for shape in known:
         for axis, size in enumerate(shape, start=rank - len(shape)):
             if result[axis] == 1:
                 result[axis] = int(size)
             elif size != 1 and size != result[axis]:
-                listed = ", ".join(str(tuple(s)) for s in shapes)
+                listed = ", ".join(map(str, known))
                 raise ShapeError(
                     f"{name}: shapes {listed} do not broadcast: axis {axis - rank} has sizes {result[axis]} and {size}; "
                     "sizes must be equal or 1, counted from the last axis"
@@ -278,6 +285,11 @@ def as_int(name: str, what: str, value: Any) -> int:
         ) from None
     except TypeError:
         raise DTypeError(f"{name}: {what} must be an int, got {_short(value)} of type {type(value).__name__}") from None
+
+
+def as_ints(values: Any) -> tuple[int, ...]:
+    """A sequence of numbers, or one alone, as Python ints."""
+    return tuple(int(v) for v in ((values,) if np.ndim(values) == 0 else values))
 
 
 def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from asgfn.numpy.arguments import (
     check_arraylike,
     constant,
     convert,
+    filled,
     numeric,
     promote_args,
     promote_args_inexact,
@@ -36,22 +37,44 @@ def _real_operands(name: str, x1: ArrayLike, x2: ArrayLike) -> tuple[Any, Any]:
 
 def floor_divide(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     """The largest integer not above x1 / x2, as Python's `//`: -7 // 2 is -4. Same dtype as the operands."""
+    sign = _known_sign(x2)
     x1, x2 = _real_operands("floor_divide", x1, x2)
     if dtypes.is_unsigned_integer(x1.dtype):
         return lax.div(x1, x2)
     if dtypes.is_integer(x1.dtype):
-        zero = constant(0, x1.dtype)
         quotient = lax.div(x1, x2)
-        opposite = lax.bitwise_xor(lax.lt(x1, zero), lax.lt(x2, zero))
-        inexact = lax.ne(lax.rem(x1, x2), zero)
-        return lax.sub(quotient, convert(lax.bitwise_and(opposite, inexact), x1.dtype))
-    return _float_floor_divide(x1, x2, _float_remainder(x1, x2))
+        return lax.sub(quotient, convert(_needs_correction(lax.rem(x1, x2), x2, sign), x1.dtype))
+    return _float_floor_divide(x1, x2, _remainder(x1, x2, sign), sign)
 
 
-def _float_floor_divide(x1: Any, x2: Any, remainder: Any) -> Array:
+def _known_sign(x: ArrayLike) -> int:
+    """1 or -1 for a Python number other than 0, inf and NaN: `x // 2` takes a fraction of the nodes of `x // y`."""
+    known = type(x) in (int, float) and math.isfinite(x) and x != 0
+    return (1 if x > 0 else -1) if known else 0
+
+
+def _needs_correction(truncated: Any, x2: Any, sign: int) -> Array:
+    """Where the remainder of the truncated division is not 0 and does not have the divisor's sign."""
+    zero = constant(0, truncated.dtype)
+    if sign:
+        return lax.lt(truncated, zero) if sign > 0 else lax.gt(truncated, zero)
+    opposite = lax.bitwise_xor(lax.lt(truncated, zero), lax.lt(x2, zero))
+    return lax.bitwise_and(opposite, lax.ne(truncated, zero))
+
+
+def _remainder(x1: Any, x2: Any, sign: int) -> Array:
+    truncated = lax.rem(x1, x2)
+    # adding 0 where nothing is to be corrected turns -0 into +0, the sign that a remainder by x2 > 0 has
+    correction = lax.select(_needs_correction(truncated, x2, sign), x2, constant(0, truncated.dtype))
+    return lax.add(truncated, correction)
+
+
+def _float_floor_divide(x1: Any, x2: Any, remainder: Any, sign: int) -> Array:
     # (x1 - remainder) / x2 is a whole number up to rounding error: round it. Where that is not a number, x1 or 1 / x2
     # is infinite (the quotient is, too) or one of them is NaN, and the plain quotient says which.
     whole = lax.round(lax.div(lax.sub(x1, remainder), x2), lax.RoundingMethod.TO_NEAREST_EVEN)
+    if sign:
+        return lax.select(lax.is_finite(x1), whole, lax.div(x1, x2))
     finite = lax.bitwise_and(lax.is_finite(x1), lax.ne(x2, constant(0, x2.dtype)))
     result = lax.select(finite, whole, lax.div(x1, x2))
     # a finite number over an infinite one: 0 when their signs agree, else -1; inf - inf above lost it
@@ -61,21 +84,13 @@ def _float_floor_divide(x1: Any, x2: Any, remainder: Any) -> Array:
     return lax.select(lax.bitwise_and(finite, infinite), edge, result)
 
 
-def _float_remainder(x1: Any, x2: Any) -> Array:
-    zero = constant(0, x1.dtype)
-    truncated = lax.rem(x1, x2)
-    opposite = lax.bitwise_xor(lax.lt(truncated, zero), lax.lt(x2, zero))
-    correct = lax.bitwise_and(opposite, lax.ne(truncated, zero))
-    # adding 0 where nothing is to be corrected turns -0 into +0, the sign that a remainder by x2 > 0 has
-    return lax.add(truncated, lax.select(correct, x2, zero))
-
-
 def remainder(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     """x1 - x2 * floor_divide(x1, x2), with the sign of x2, as Python's `%`: -7 % 3 is 2."""
+    sign = _known_sign(x2)
     x1, x2 = _real_operands("remainder", x1, x2)
     if dtypes.is_unsigned_integer(x1.dtype):
         return lax.rem(x1, x2)
-    return _float_remainder(x1, x2)
+    return _remainder(x1, x2, sign)
 
 
 mod = remainder
@@ -88,11 +103,13 @@ def fmod(x1: ArrayLike, x2: ArrayLike, /) -> Array:
 
 def divmod(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:
     """(floor_divide(x1, x2), remainder(x1, x2))."""
-    x1, x2 = _real_operands("divmod", x1, x2)
-    if dtypes.is_integer(x1.dtype):
+    check_arraylike("divmod", x1, x2)
+    if not dtypes.is_inexact(dtypes.result_type(x1, x2)):
         return floor_divide(x1, x2), remainder(x1, x2)
-    rest = _float_remainder(x1, x2)
-    return _float_floor_divide(x1, x2, rest), rest
+    sign = _known_sign(x2)
+    x1, x2 = _real_operands("divmod", x1, x2)
+    rest = _remainder(x1, x2, sign)
+    return _float_floor_divide(x1, x2, rest, sign), rest
 
 
 # ------------------------------------------------------------------------------------------------------------ powers
@@ -147,7 +164,7 @@ def _power_of_integers(base: Any, exponent: Any) -> Array:
         left = state[2]
         return lax.reduce_or(lax.ne(left, zero), tuple(range(left.ndim)))
 
-    result, _, _ = lax.while_loop(unfinished, step, (lax.full(shape, 1, base.dtype), base, exponent))
+    result, _, _ = lax.while_loop(unfinished, step, (filled(shape, 1, base.dtype), base, exponent))
     return result
 
 
@@ -197,10 +214,10 @@ around = round
 
 
 def _round_integers(x: Array, places: int) -> Array:
-    unit = 10**places
-    if unit > np.iinfo(x.dtype).max:
-        return lax.full(x.shape, 0, x.dtype)
-    unit, half = constant(unit, x.dtype), constant(unit // 2, x.dtype)
+    power = 10**places
+    if power > np.iinfo(x.dtype).max:
+        return filled(x.shape, 0, x.dtype)
+    unit, half = constant(power, x.dtype), constant(power // 2, x.dtype)
     quotient, rest = divmod(x, unit)
     odd = lax.ne(lax.bitwise_and(quotient, constant(1, x.dtype)), constant(0, x.dtype))
     up = lax.bitwise_or(lax.gt(rest, half), lax.bitwise_and(lax.eq(rest, half), odd))

@@ -80,6 +80,7 @@ def _replacement() -> str:
         (statement,) = ast.parse(line).body
     except (SyntaxError, ValueError):
         return "x = x.at[index].set(value)"
+    target: ast.expr
     method = "set"
     if isinstance(statement, ast.AugAssign):
         target, method = statement.target, _UPDATES.get(type(statement.op), "")
@@ -254,7 +255,7 @@ def _compress(self: Array, condition: Any, axis: int | None = None, out: None = 
 
 def install() -> None:
     """Gives `Array` its operators, methods and properties, and concrete arrays what needs a value."""
-    methods = {**operator_methods(), **_METHODS, "compress": _compress}
+    methods: dict[str, Callable] = {**operator_methods(), **_METHODS, "compress": _compress}
     for module, names in _FUNCTIONS.items():
         methods.update({name: getattr(module, name) for name in names})
     for name, method in methods.items():

@@ -11,6 +11,7 @@ from asgfn.numpy.arguments import (
     broadcast_shapes,
     constant,
     convert,
+    filled,
     promote_args,
     promote_args_inexact,
     to_array,
@@ -82,7 +83,7 @@ def iscomplex(x: ArrayLike) -> Array:
     """Element by element whether the imaginary part is not zero."""
     x = to_array("iscomplex", x)
     if not dtypes.is_complex(x.dtype):
-        return lax.full(x.shape, False, np.dtype(np.bool_))
+        return filled(x.shape, False, np.dtype(np.bool_))
     imaginary = lax.imag(x)
     return lax.ne(imaginary, constant(0, imaginary.dtype))
 

@@ -19,6 +19,7 @@ from asgfn.numpy.arguments import (
     canonical_shape,
     constant,
     convert,
+    filled,
     to_array,
 )
 from asgfn.numpy.device import to_device
@@ -129,7 +130,8 @@ def _scalar(x: bool | int | float | complex, dtype: np.dtype) -> Array:
 
 def _plain(x: Any) -> bool | int | float | complex:
     """Subclasses of Python numbers (enums, ...) as what they are."""
-    return next(kind(x) for kind in _PYTHON_SCALARS if isinstance(x, kind))
+    kind: Callable[[Any], complex] = next(kind for kind in _PYTHON_SCALARS if isinstance(x, kind))
+    return kind(x)
 
 
 def _from_numpy(data: Any, dtype: np.dtype | None) -> Array:
@@ -256,7 +258,7 @@ def fromfile(
 
 
 def _filled(name: str, shape: Shape, value: Any, dtype: np.dtype, device: Any) -> Array:
-    result = lax.full(canonical_shape(name, shape), value, dtype)
+    result = filled(canonical_shape(name, shape), value, dtype)
     return to_device(result, device) if device is not None else result
 
 

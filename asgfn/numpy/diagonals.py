@@ -15,6 +15,7 @@ from asgfn.numpy.arguments import (
     as_int,
     constant,
     convert,
+    filled,
     normalize_axis,
     numeric,
     refuse_out,
@@ -99,7 +100,7 @@ def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> A
     *batch, rows, columns = a.shape
     size = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
     if size == 0:
-        return lax.full((*batch, 0), 0, a.dtype)
+        return filled((*batch, 0), 0, a.dtype)
     # in row-major order the elements of a diagonal are columns + 1 apart
     start = offset if offset >= 0 else -offset * columns
     flat = lax.reshape(a, (*batch, rows * columns))
@@ -124,7 +125,7 @@ def diag(v: ArrayLike, k: int = 0) -> Array:
         raise ShapeError(f"diag takes a vector or a matrix, got shape {v.shape}; use diagflat or diagonal")
     side = v.shape[0] + abs(k)
     if v.shape[0] == 0:
-        return lax.full((side, side), 0, v.dtype)
+        return filled((side, side), 0, v.dtype)
     # in row-major order: `start` zeros, then the elements with `side` zeros between neighbours
     start = k if k >= 0 else -k * side
     rest = side * side - start - (v.shape[0] - 1) * (side + 1) - 1
@@ -163,8 +164,9 @@ def fill_diagonal(a: ArrayLike, val: ArrayLike, wrap: bool = False, *, inplace: 
 # ------------------------------------------------------------------------------------------------------------ indices
 
 
-def _index_arrays(found: tuple[np.ndarray, ...]) -> tuple[Array, ...]:
-    return tuple(as_array(index.astype(dtypes.default_int())) for index in found)
+def _index_arrays(found: tuple[np.ndarray, np.ndarray]) -> tuple[Array, Array]:
+    rows, columns = (as_array(index.astype(dtypes.default_int())) for index in found)
+    return rows, columns
 
 
 def diag_indices(n: int, ndim: int = 2) -> tuple[Array, ...]:
@@ -215,7 +217,7 @@ def mask_indices(n: int, mask_func: Callable[[Array, Any], Array], k: Any = 0, *
     """Indices where `mask_func(ones((n, n)), k)` is not zero, such as for mask_func=triu."""
     from asgfn.numpy.selection import nonzero
 
-    return nonzero(mask_func(lax.full((n, n), 1, dtypes.default_int()), k), size=size)
+    return nonzero(mask_func(filled((n, n), 1, dtypes.default_int()), k), size=size)
 
 
 def vander(x: ArrayLike, /, N: int | None = None, increasing: bool = False) -> Array:
@@ -227,8 +229,8 @@ def vander(x: ArrayLike, /, N: int | None = None, increasing: bool = False) -> A
     if columns < 0:
         raise ShapeError(f"vander: N must not be negative, got {columns}")
     if columns == 0:
-        return lax.full((x.shape[0], 0), 0, x.dtype)
-    ones = lax.full((x.shape[0], 1), 1, x.dtype)
+        return filled((x.shape[0], 0), 0, x.dtype)
+    ones = filled((x.shape[0], 1), 1, x.dtype)
     factors = lax.broadcast_in_dim(x, (x.shape[0], columns - 1), (0,))
     powers = lax.cumprod(lax.concatenate([ones, factors], 1), 1)
     return powers if increasing else lax.rev(powers, (1,))

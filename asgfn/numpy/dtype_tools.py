@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -95,6 +95,25 @@ class finfo:
         nmant, nexp: bits of mantissa and exponent; maxexp, minexp: range of the exponent.
     """
 
+    dtype: np.dtype
+    bits: int
+    eps: float
+    epsneg: float
+    max: float
+    min: float
+    smallest_normal: float
+    tiny: float
+    smallest_subnormal: float
+    resolution: float
+    precision: int
+    nmant: int
+    nexp: int
+    iexp: int
+    maxexp: int
+    minexp: int
+    machep: int
+    negep: int
+
     def __init__(self, dtype: Any) -> None:
         asked = dtypes.as_dtype(dtype)
         if not dtypes.is_inexact(asked):
@@ -138,7 +157,9 @@ def promote_types(a: DTypeLike, b: DTypeLike) -> np.dtype:
     return dtypes.promote_types(a, b)
 
 
-def can_cast(from_: Any, to: DTypeLike, casting: str = "safe") -> bool:
+def can_cast(
+    from_: Any, to: DTypeLike, casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "safe"
+) -> bool:
     """Whether values of one dtype (or an array's) convert to another by a casting rule, as in NumPy."""
     return bool(np.can_cast(dtypes.as_dtype(from_), dtypes.as_dtype(to), casting=casting))
 

@@ -211,7 +211,7 @@ def _finish(term: _Term, output: str, sizes: dict[str, int]) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------- contraction
-def _contract(terms: Sequence[_Term], needed: set[str], dot: Callable[..., Array]) -> _Term:
+def _contract(terms: Sequence[_Term], needed: set[str], dot: functools.partial[Array]) -> _Term:
     """Combines one or more terms, from left to right."""
     result = terms[0]
     for k, term in enumerate(terms[1:], start=1):
@@ -220,7 +220,7 @@ def _contract(terms: Sequence[_Term], needed: set[str], dot: Callable[..., Array
     return _sum_out(result, needed) if len(terms) == 1 else result
 
 
-def _contract_pair(a: _Term, b: _Term, needed: set[str], dot: Callable[..., Array]) -> _Term:
+def _contract_pair(a: _Term, b: _Term, needed: set[str], dot: functools.partial[Array]) -> _Term:
     a, b = _sum_out(a, needed | set(b.labels)), _sum_out(b, needed | set(a.labels))
     shared = [c for c in a.labels if c in b.labels]
     contracted = [c for c in shared if c not in needed]
@@ -258,7 +258,7 @@ def _contraction_path(terms: Sequence[_Term], output: str, optimize: Any) -> lis
         return [tuple(range(len(terms)))]
     labels = sorted(set("".join(term.labels for term in terms)))
     if optimize is False or len(labels) > len(string.ascii_letters):
-        return [(0, 1)] + [(0, len(terms) - k) for k in range(2, len(terms))]
+        return [(0, 1), *((0, len(terms) - k) for k in range(2, len(terms)))]
     rename = str.maketrans(dict(zip(labels, string.ascii_letters, strict=False)))
     kept = "".join(c for c in output if c in labels)
     text = f"{','.join(term.labels for term in terms)}->{kept}".translate(rename)

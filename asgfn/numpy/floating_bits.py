@@ -14,6 +14,7 @@ from asgfn.numpy.arguments import (
     check_arraylike,
     constant,
     convert,
+    filled,
     promote_args_inexact,
     promote_dtypes_inexact,
     promote_shapes,
@@ -49,7 +50,7 @@ def signbit(x: ArrayLike, /) -> Array:
     """True where the sign bit is set: negative numbers, -0 and NaNs with a sign."""
     x = to_array("signbit", x)
     if dtypes.is_unsigned_integer(x.dtype) or x.dtype == np.bool_:
-        return lax.full(x.shape, False, np.dtype(np.bool_))
+        return filled(x.shape, False, np.dtype(np.bool_))
     if dtypes.is_integer(x.dtype):
         return lax.lt(x, constant(0, x.dtype))
     integer = float_format("signbit", x.dtype).integer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from asgfn.numpy.arguments import (
     concrete,
     constant,
     convert,
+    filled,
     promote_dtypes_inexact,
     to_array,
 )
@@ -55,7 +57,7 @@ def bincount(x: ArrayLike, weights: ArrayLike | None = None, minlength: int = 0,
     if x.dtype == np.bool_:
         x = convert(x, _INDEX)
     places = x if dtypes.is_unsigned_integer(x.dtype) else lax.max(x, constant(0, x.dtype))
-    return lax.full((length,), 0, weights.dtype).at[places].add(weights, mode="drop")
+    return filled((length,), 0, weights.dtype).at[places].add(weights, mode="drop")
 
 
 # --------------------------------------------------------------------------------------------------------- histograms
@@ -167,7 +169,7 @@ def histogramdd(
         sample = to_array("histogramdd", sample)
         if sample.ndim != 2:
             raise ShapeError(f"histogramdd takes (points, axes), got shape {sample.shape}")
-        columns = [lax.squeeze(lax.slice_in_dim(sample, i, i + 1, axis=1), (1,)) for i in np.arange(sample.shape[1])]
+        columns = [lax.squeeze(lax.slice_in_dim(sample, i, i + 1, axis=1), (1,)) for i in builtins.range(sample.shape[1])]
     rank = len(columns)
     per_axis = list(bins) if isinstance(bins, (tuple, list)) else [bins] * rank
     if len(per_axis) != rank:
@@ -196,7 +198,7 @@ def _histogram(
     for x, edge, size in zip(columns, edges, sizes, strict=True):
         place = _bin_of(x, edge)
         flat = place if flat is None else lax.add(lax.mul(flat, constant(size, _INDEX)), place)
-    counts = lax.full((math.prod(sizes),), 0, amounts.dtype).at[flat].add(amounts)
+    counts = filled((math.prod(sizes),), 0, amounts.dtype).at[flat].add(amounts)
     counts = lax.reshape(counts, tuple(sizes))
     counts = lax.slice(counts, (1,) * len(sizes), tuple(size - 1 for size in sizes))
     if density:

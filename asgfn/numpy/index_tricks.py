@@ -12,6 +12,7 @@ from asgfn import dtypes, lax
 from asgfn.errors import DTypeError, IndexOutOfRangeError, ShapeError
 from asgfn.numpy.arguments import (
     ArrayLike,
+    as_ints,
     concrete,
     constant,
     convert,
@@ -46,7 +47,7 @@ def unravel_index(indices: ArrayLike, shape: int | Sequence[int]) -> tuple[Array
     indices = to_array("unravel_index", indices)
     if not dtypes.is_integer(indices.dtype):
         raise DTypeError(f"unravel_index takes integers, got {indices.dtype}")
-    sizes = tuple(int(s) for s in ((shape,) if np.ndim(shape) == 0 else shape))
+    sizes = as_ints(shape)
     total, dtype = math.prod(sizes), indices.dtype
     if dtypes.is_signed_integer(dtype):
         limited = lax.clamp(constant(-total, dtype), indices, constant(total - 1, dtype))

@@ -15,6 +15,7 @@ from asgfn.numpy.arguments import (
     concrete,
     constant,
     convert,
+    filled,
     normalize_axes,
     normalize_axis,
     to_array,
@@ -86,7 +87,7 @@ def delete(arr: ArrayLike, obj: Any, axis: int | None = None, *, assume_unique_i
             "delete: the indices are traced, and the shape of the result depends on how many of them are distinct; "
             "pass assume_unique_indices=True if all are"
         )
-    gone = lax.full((size,), False, np.dtype(np.bool_)).at[lax.reshape(obj, (obj.size,))].set(True)
+    gone = filled((size,), False, np.dtype(np.bool_)).at[lax.reshape(obj, (obj.size,))].set(True)
     from asgfn.numpy.selection import first_true
 
     places, _ = first_true(lax.bitwise_not(gone), max(size - obj.size, 0))
@@ -171,7 +172,7 @@ def resize(a: ArrayLike, new_shape: Any) -> Array:
     shape = canonical_shape("resize", new_shape)
     total = int(np.prod(shape))
     if a.size == 0 or total == 0:
-        return lax.full(shape, 0, a.dtype)
+        return filled(shape, 0, a.dtype)
     flat = lax.reshape(a, (a.size,))
     repeats = -(-total // a.size)
     flat = lax.concatenate([flat] * repeats, 0) if repeats > 1 else flat

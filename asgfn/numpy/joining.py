@@ -13,8 +13,10 @@ from asgfn.errors import NotAnArrayError, ShapeError
 from asgfn.numpy.arguments import (
     ArrayLike,
     DTypeLike,
+    as_ints,
     concrete,
     convert,
+    filled,
     normalize_axis,
     promote_dtypes,
     refuse_out,
@@ -204,7 +206,7 @@ def _split(name: str, ary: ArrayLike, indices_or_sections: Any, axis: int) -> li
 def tile(A: ArrayLike, reps: int | Sequence[int]) -> Array:
     """The array repeated as a whole, `reps[i]` times along axis i."""
     a = to_array("tile", A)
-    counts = tuple(int(r) for r in ((reps,) if np.ndim(reps) == 0 else reps))
+    counts = as_ints(reps)
     rank = max(a.ndim, len(counts))
     counts = (1,) * (rank - len(counts)) + counts
     shape = (1,) * (rank - a.ndim) + a.shape
@@ -269,5 +271,5 @@ def _traced_repeat_index(repeats: Array, size: int, total: int) -> Array:
     if repeats.ndim == 0 or repeats.shape == (1,):
         repeats = lax.broadcast_in_dim(repeats, (size,), tuple(range(repeats.ndim)))
     ends = lax.cumsum(repeats, 0)
-    marks = lax.full((total,), 0, np.dtype(np.int32)).at[ends].add(1, mode="drop")
+    marks = filled((total,), 0, np.dtype(np.int32)).at[ends].add(1, mode="drop")
     return lax.min(lax.cumsum(marks, 0), np.int32(max(size - 1, 0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -129,16 +129,28 @@ def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Array:
     return lax.reshape(a, tuple(1 if i in axes else next(rest) for i in range(a.ndim + count))) if axes else a
 
 
+@overload
+def atleast_1d(ary: ArrayLike, /) -> Array: ...
+@overload
+def atleast_1d(ary0: ArrayLike, ary1: ArrayLike, /, *arys: ArrayLike) -> list[Array]: ...
 def atleast_1d(*arys: ArrayLike) -> Array | list[Array]:
     """The arrays with at least one axis; scalars become vectors. A list unless there is exactly one argument."""
     return _each(arys, "atleast_1d", lambda a: a if a.ndim >= 1 else lax.reshape(a, (1,)))
 
 
+@overload
+def atleast_2d(ary: ArrayLike, /) -> Array: ...
+@overload
+def atleast_2d(ary0: ArrayLike, ary1: ArrayLike, /, *arys: ArrayLike) -> list[Array]: ...
 def atleast_2d(*arys: ArrayLike) -> Array | list[Array]:
     """The arrays with at least two axes; vectors become rows. A list unless there is exactly one argument."""
     return _each(arys, "atleast_2d", lambda a: a if a.ndim >= 2 else lax.reshape(a, (1, a.size)))
 
 
+@overload
+def atleast_3d(ary: ArrayLike, /) -> Array: ...
+@overload
+def atleast_3d(ary0: ArrayLike, ary1: ArrayLike, /, *arys: ArrayLike) -> list[Array]: ...
 def atleast_3d(*arys: ArrayLike) -> Array | list[Array]:
     """The arrays with at least three axes: (n,) becomes (1, n, 1), (m, n) becomes (m, n, 1)."""
 

@@ -131,7 +131,7 @@ _COMPARISONS = (
     (">", "gt", primitives.gt_p, _REAL | _BOOL, ufuncs.greater),
     (">=", "ge", primitives.ge_p, _REAL | _BOOL, ufuncs.greater_equal),
 )
-_PROMOTING = (
+_PROMOTING: tuple[tuple[str, str, Callable], ...] = (
     ("//", "floordiv", arithmetic.floor_divide),
     ("%", "mod", arithmetic.remainder),
     ("divmod", "divmod", arithmetic.divmod),

@@ -16,6 +16,7 @@ from asgfn.numpy.arguments import (
     concrete,
     constant,
     convert,
+    filled,
     promote_args,
     promote_dtypes,
     promote_dtypes_inexact,
@@ -44,7 +45,7 @@ def polyval(p: ArrayLike, x: ArrayLike, *, unroll: int = 16) -> Array:
     p = to_array("polyval", p)
     p, x = promote_dtypes(p, to_array("polyval", x))
     shape = broadcast_shapes(p.shape[1:], x.shape)
-    result: Any = lax.full(shape, 0, p.dtype)
+    result: Any = filled(shape, 0, p.dtype)
     if p.ndim == 0:
         raise ShapeError("polyval: p must be a vector of coefficients, got shape ()")
     count = p.shape[0]
@@ -90,12 +91,12 @@ def polymul(a1: ArrayLike, a2: ArrayLike, *, trim_leading_zeros: bool = False) -
     a1, a2 = promote_dtypes_inexact(_coefficients("polymul", a1), _coefficients("polymul", a2))
     if trim_leading_zeros:
         a1, a2 = _trimmed(a1), _trimmed(a2)
-    return convolve(a1, a2) if a1.shape[0] and a2.shape[0] else lax.full((1,), 0, a1.dtype)
+    return convolve(a1, a2) if a1.shape[0] and a2.shape[0] else filled((1,), 0, a1.dtype)
 
 
 def _trimmed(p: Array) -> Array:
     short = trim_zeros(p, "f")
-    return short if short.shape[0] else lax.full((1,), 0, p.dtype)
+    return short if short.shape[0] else filled((1,), 0, p.dtype)
 
 
 def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> tuple[Array, Array]:
@@ -103,7 +104,7 @@ def polydiv(u: ArrayLike, v: ArrayLike, *, trim_leading_zeros: bool = False) -> 
     u, v = promote_dtypes_inexact(_coefficients("polydiv", u), _coefficients("polydiv", v))
     m, n = u.shape[0] - 1, v.shape[0] - 1
     if m < n:
-        return lax.full((1,), 0, u.dtype), u
+        return filled((1,), 0, u.dtype), u
     leading = lax.slice_in_dim(v, 0, 1)
     quotient = []
     for k in range(m - n + 1):
@@ -167,10 +168,10 @@ def poly(seq_of_zeros: ArrayLike) -> Array:
         roots_ = eigvals(roots_)
     if roots_.ndim != 1:
         raise ShapeError(f"poly takes a vector of roots or a square matrix, got shape {roots_.shape}")
-    result = lax.full((1,), 1, roots_.dtype)
+    result = filled((1,), 1, roots_.dtype)
     for i in range(roots_.shape[0]):
         root = lax.slice_in_dim(roots_, i, i + 1)
-        factor = lax.concatenate([lax.full((1,), 1, root.dtype), lax.neg(root)], 0)
+        factor = lax.concatenate([filled((1,), 1, root.dtype), lax.neg(root)], 0)
         result = convolve(result, factor)
     return result
 
@@ -190,24 +191,24 @@ def roots(p: ArrayLike, *, strip_zeros: bool = True) -> Array:
         hint = "the number of roots depends on values that are being traced: pass strip_zeros=False"
         nonzero = np.flatnonzero(concrete("roots", p, hint))
         if not nonzero.size:
-            return lax.full((0,), 0, dtypes.complex_dtype(p.dtype))
+            return filled((0,), 0, dtypes.complex_dtype(p.dtype))
         zeros_at_origin = p.shape[0] - 1 - int(nonzero[-1])
         p = lax.slice_in_dim(p, int(nonzero[0]), int(nonzero[-1]) + 1)
     found = _companion_roots(p)
     if zeros_at_origin:
-        found = lax.concatenate([found, lax.full((zeros_at_origin,), 0, found.dtype)], 0)
+        found = lax.concatenate([found, filled((zeros_at_origin,), 0, found.dtype)], 0)
     return found
 
 
 def _companion_roots(p: Array) -> Array:
     count = p.shape[0] - 1
     if count < 1:
-        return lax.full((0,), 0, dtypes.complex_dtype(p.dtype))
+        return filled((0,), 0, dtypes.complex_dtype(p.dtype))
     from asgfn.numpy.linalg import eigvals
 
     first = lax.neg(lax.div(*promote_args("roots", lax.slice_in_dim(p, 1, count + 1), lax.slice_in_dim(p, 0, 1))))
     first = lax.reshape(first, (1, count))
-    below = lax.slice_in_dim(diag(lax.full((count,), 1, p.dtype)), 0, count - 1)
+    below = lax.slice_in_dim(diag(filled((count,), 1, p.dtype)), 0, count - 1)
     return eigvals(lax.concatenate([first, below], 0) if count > 1 else first)
 
 

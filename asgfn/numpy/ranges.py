@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from asgfn.numpy.arguments import (
     check_arraylike,
     constant,
     convert,
+    filled,
     normalize_axis,
     promote_args,
     promote_dtypes,
@@ -62,6 +63,7 @@ def arange(
     if stride == 0:
         raise ShapeError("arange: step must not be 0")
     size = max(0, _ceil_div(last - first, stride))
+    result: Array
     if dtype == np.bool_:
         if size > 2:
             raise DTypeError(f"arange: a boolean range has at most 2 elements, asked for {size}")
@@ -93,6 +95,30 @@ def _ceil_div(span: Any, step: Any) -> int:
     return -int(-span // step) if isinstance(span, int) and isinstance(step, int) else math.ceil((span / step).real)
 
 
+@overload
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = ...,
+    endpoint: bool = ...,
+    retstep: Literal[False] = ...,
+    dtype: Any = ...,
+    axis: int = ...,
+    *,
+    device: Any = ...,
+) -> Array: ...
+@overload
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = ...,
+    endpoint: bool = ...,
+    *,
+    retstep: Literal[True],
+    dtype: Any = ...,
+    axis: int = ...,
+    device: Any = ...,
+) -> tuple[Array, Array]: ...
 def linspace(
     start: ArrayLike,
     stop: ArrayLike,
@@ -120,7 +146,8 @@ def linspace(
     if not isinstance(start, Tracer) and not isinstance(stop, Tracer):
         result = _constant_linspace(start, stop, num, endpoint, axis, result_dtype)
     else:
-        result = _traced_linspace(*promote_args("linspace", start, stop), num, divisor, endpoint, axis, result_dtype)
+        first, last = promote_args("linspace", start, stop)
+        result = _traced_linspace(first, last, num, divisor, endpoint, axis, result_dtype)
     if device is not None:
         result = to_device(result, device)
     if not retstep:
@@ -256,7 +283,7 @@ def indices(dimensions: Sequence[int], dtype: DTypeLike = None, sparse: bool = F
         thin = [tuple(size if i == axis else 1 for i, size in enumerate(shape)) for axis in range(len(shape))]
         return tuple(lax.broadcasted_iota(dtype, thin[axis], axis) for axis in range(len(shape)))
     if not shape:
-        return lax.full((0,), 0, dtype)
+        return filled((0,), 0, dtype)
     return lax.concatenate([lax.broadcasted_iota(dtype, (1, *shape), axis + 1) for axis in range(len(shape))], 0)
 
 

@@ -310,8 +310,13 @@ def var(
     result_dtype = dtypes.real_dtype(to_inexact(a.dtype)) if dtype is None else dtypes.canonicalize(dtype)
     working = computation_dtype(to_inexact(a.dtype if dtype is None else dtypes.promote_types(a.dtype, result_dtype)))
     values = convert(a, working)
-    centre = _mean(values, axes, where) if mean is None else convert(to_array("var", mean), working)
-    centred = lax.sub(*promote_args("var", values, centre))
+    if mean is None:
+        centre = _mean(values, axes, where)
+        shape = broadcast_shapes(values.shape, np.shape(where) if where is not None else ())
+        rest = tuple(i for i in range(len(shape)) if i not in axes)
+        centred = lax.sub(broadcast_operand(values, shape), lax.broadcast_in_dim(centre, shape, rest))
+    else:
+        centred = lax.sub(*promote_args("var", values, convert(to_array("var", mean), working)))
     if dtypes.is_complex(working):
         squares = lax.add(lax.square(lax.real(centred)), lax.square(lax.imag(centred)))
     else:
@@ -329,7 +334,7 @@ def var(
 
 
 def _mean(a: Array, axes: tuple[int, ...], where: ArrayLike | None) -> Array:
-    return mean(a, axes, keepdims=True, where=where)
+    return mean(a, axes, where=where)
 
 
 def std(

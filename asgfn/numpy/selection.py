@@ -17,6 +17,7 @@ from asgfn.numpy.arguments import (
     concrete,
     constant,
     convert,
+    filled,
     normalize_axis,
     promote_dtypes,
     promote_shapes,
@@ -178,7 +179,7 @@ def first_true(mask: Array, size: int) -> tuple[Array, Array]:
     ranks = lax.cumsum(convert(mask, _INDEX), 0)  # 1 at the first True, 2 at the second, ...
     count = lax.squeeze(lax.slice_in_dim(ranks, length - 1, length), (0,))
     slots = lax.select(mask, lax.sub(ranks, constant(1, _INDEX)), constant(size, _INDEX))
-    places = lax.full((size,), 0, _INDEX).at[slots].set(lax.iota(_INDEX, length), mode="drop")
+    places = filled((size,), 0, _INDEX).at[slots].set(lax.iota(_INDEX, length), mode="drop")
     return places, count
 
 
@@ -193,7 +194,7 @@ def argwhere(a: ArrayLike, *, size: int | None = None, fill_value: Any = None) -
     a = to_array("argwhere", a)
     if a.ndim == 0:
         count = flatnonzero(a, size=size).shape[0]
-        return lax.full((count, 0), 0, dtypes.default_int())
+        return filled((count, 0), 0, dtypes.default_int())
     columns = nonzero(a, size=size, fill_value=fill_value)
     return lax.concatenate([lax.expand_dims(column, (1,)) for column in columns], 1)
 

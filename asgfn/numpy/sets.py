@@ -20,6 +20,7 @@ from asgfn.numpy.arguments import (
     concrete,
     constant,
     convert,
+    filled,
     normalize_axis,
     promote_dtypes,
     to_array,
@@ -80,6 +81,7 @@ def unique(
         size: static number of results, required under `jit`; missing ones are `fill_value` (the first one by default).
     """
     ar = to_array("unique", ar)
+    shape: tuple[int, ...]
     if axis is None:
         rows, shape = lax.reshape(ar, (ar.size, 1)), (ar.size,)
     else:
@@ -96,15 +98,13 @@ def unique(
     else:
         size = as_int("unique", "size", size)
         # one more than asked for: a run ends where the next one starts
-        begin, total = (
-            first_true(starts, size + 1) if count else (lax.full((size + 1,), 0, _INDEX), constant(0, _INDEX))
-        )
+        begin, total = first_true(starts, size + 1) if count else (filled((size + 1,), 0, _INDEX), constant(0, _INDEX))
         begin = lax.select(lax.ge(lax.iota(_INDEX, size + 1), total), constant(count, _INDEX), begin)
         missing = lax.ge(lax.iota(_INDEX, size), total)
         firsts, ends = lax.slice_in_dim(begin, 0, size), lax.slice_in_dim(begin, 1, size + 1)
         firsts = lax.select(missing, constant(0, _INDEX), firsts)
     chosen = order[firsts] if count else firsts
-    values = lax.reshape(rows, shape)[chosen] if count else lax.full((firsts.shape[0], *shape[1:]), 0, ar.dtype)
+    values = lax.reshape(rows, shape)[chosen] if count else filled((firsts.shape[0], *shape[1:]), 0, ar.dtype)
     if missing is not None and count == 0 and fill_value is not None:
         values = broadcast_operand(convert(fill_value, ar.dtype), values.shape)
     elif missing is not None and size and count:
@@ -120,7 +120,7 @@ def unique(
     if return_index:
         results.append(convert(chosen, dtype))
     if return_inverse:
-        inverse = lax.full((count,), 0, _INDEX).at[order].set(number) if count else number
+        inverse = filled((count,), 0, _INDEX).at[order].set(number) if count else number
         results.append(convert(lax.reshape(inverse, ar.shape) if axis is None else inverse, dtype))
     if return_counts:
         counts = lax.sub(ends, firsts)
@@ -135,7 +135,7 @@ def _groups(rows: Array, equal_nan: bool) -> tuple[Array, Array, Array]:
     count, width = rows.shape
     if count == 0 or width == 0:
         starts = lax.eq(lax.iota(_INDEX, count), constant(0, _INDEX))
-        return lax.iota(_INDEX, count), starts, lax.full((count,), 0, _INDEX)
+        return lax.iota(_INDEX, count), starts, filled((count,), 0, _INDEX)
     columns = [lax.squeeze(lax.slice_in_dim(rows, i, i + 1, axis=1), (1,)) for i in range(width)]
     *columns, order = lax.sort((*columns, lax.iota(_INDEX, count)), dimension=0, num_keys=width, is_stable=True)
     changed: Any = None
@@ -145,7 +145,7 @@ def _groups(rows: Array, equal_nan: bool) -> tuple[Array, Array, Array]:
         if equal_nan and dtypes.is_inexact(column.dtype):
             differs = lax.bitwise_and(differs, lax.bitwise_not(lax.bitwise_and(isnan(upper), isnan(lower))))
         changed = differs if changed is None else lax.bitwise_or(changed, differs)
-    starts = lax.concatenate([lax.full((1,), True, np.dtype(np.bool_)), changed], 0)
+    starts = lax.concatenate([filled((1,), True, np.dtype(np.bool_)), changed], 0)
     number = lax.sub(lax.cumsum(convert(starts, _INDEX), 0), constant(1, _INDEX))
     return order, starts, number
 
@@ -194,7 +194,7 @@ def isin(
         raise DTypeError(f"isin: method must be 'auto', 'compare_all', 'binary_search' or 'sort', got {method!r}")
     count = among.shape[0]
     if count == 0:
-        return lax.full(x.shape, invert, np.dtype(np.bool_))
+        return filled(x.shape, invert, np.dtype(np.bool_))
     if method == "compare_all" or (method == "auto" and count < _COMPARE_ALL_BELOW):
         shape = (*x.shape, count)
         left = lax.broadcast_in_dim(x, shape, tuple(range(x.ndim))) if x.ndim else x
@@ -256,9 +256,9 @@ def _sorted_with_starts(x: Array) -> tuple[Array, Array]:
     """The sorted vector and where a new value starts."""
     ordered = sort(x)
     if x.shape[0] == 0:
-        return ordered, lax.full((0,), False, np.dtype(np.bool_))
+        return ordered, filled((0,), False, np.dtype(np.bool_))
     changed = lax.ne(lax.slice_in_dim(ordered, 1, x.shape[0]), lax.slice_in_dim(ordered, 0, x.shape[0] - 1))
-    return ordered, lax.concatenate([lax.full((1,), True, np.dtype(np.bool_)), changed], 0)
+    return ordered, lax.concatenate([filled((1,), True, np.dtype(np.bool_)), changed], 0)
 
 
 def setxor1d(
@@ -310,8 +310,8 @@ def intersect1d(
     joined = lax.concatenate([ar1, ar2], 0)
     count = joined.shape[0]
     if count == 0 or not ar1.shape[0] or not ar2.shape[0]:
-        empty = lax.full((size or 0,), 0, joined.dtype)
-        places = lax.full((size or 0,), 0, dtypes.default_int())
+        empty = filled((size or 0,), 0, joined.dtype)
+        places = filled((size or 0,), 0, dtypes.default_int())
         return (empty, places, places) if return_indices else empty
     ordered, origin = lax.sort((joined, lax.iota(_INDEX, count)), dimension=0, num_keys=1, is_stable=True)
     # a stable sort keeps the elements of ar1 in front of equal ones of ar2: where a run changes over, both have it
@@ -333,7 +333,7 @@ def intersect1d(
     # the run of an element starts with its first occurrence in ar1
     _, starts, number = _groups(lax.reshape(joined, (count, 1)), equal_nan=False)
     run_start = (
-        lax.full((count,), 0, _INDEX).at[lax.select(starts, number, constant(count, _INDEX))].set(origin, mode="drop")
+        filled((count,), 0, _INDEX).at[lax.select(starts, number, constant(count, _INDEX))].set(origin, mode="drop")
     )
     in_first = lax.slice_in_dim(run_start[number], 1, count)
     in_second = lax.sub(lax.slice_in_dim(origin, 1, count), constant(lengths[0], _INDEX))

@@ -14,6 +14,7 @@ from asgfn.numpy.arguments import (
     check_arraylike,
     constant,
     convert,
+    filled,
     normalize_axis,
     promote_dtypes_inexact,
     to_array,
@@ -113,7 +114,7 @@ def interp(
     size = xp.shape[0]
     index = np.dtype(np.int32)
     if size == 1:
-        slope_part, at = constant(0, dtype, weak=False), lax.full(x.shape, 0, index)
+        slope_part, at = constant(0, dtype, weak=False), filled(x.shape, 0, index)
     else:
         upper = lax.clamp(constant(1, index), convert(searchsorted(xp, x, "right"), index), constant(size - 1, index))
         at = lax.sub(upper, constant(1, index))

@@ -14,6 +14,7 @@ from asgfn.numpy.arguments import (
     as_int,
     constant,
     convert,
+    filled,
     normalize_axis,
     promote_dtypes,
     to_array,
@@ -87,7 +88,7 @@ def lexsort(keys: Any, axis: int = -1) -> Array:
         raise ShapeError(f"lexsort: keys must have one shape, got {', '.join(str(key.shape) for key in arrays)}")
     dtype = dtypes.default_int()
     if arrays[0].ndim == 0:
-        return lax.full((), 0, dtype)
+        return filled((), 0, dtype)
     axis = normalize_axis("lexsort", axis, arrays[0].shape)
     places = lax.broadcasted_iota(dtype, arrays[0].shape, axis)
     return lax.sort((*arrays[::-1], places), dimension=axis, num_keys=len(arrays))[-1]
@@ -154,7 +155,7 @@ def searchsorted(
     if method not in _SEARCHES:
         raise DTypeError(f"searchsorted: method must be one of {', '.join(map(repr, _SEARCHES))}, got {method!r}")
     if a.shape[0] == 0:
-        return lax.full(v.shape, 0, dtype)
+        return filled(v.shape, 0, dtype)
     return _SEARCHES[method](a, v, side, dtype)
 
 
@@ -194,7 +195,7 @@ def _binary_search(a: Array, v: Array, side: str, dtype: np.dtype, unrolled: boo
         onwards = lax.bitwise_and(_belongs_before(element, v, side), lax.lt(low, high))
         return lax.select(onwards, lax.add(middle, one), low), lax.select(onwards, high, lax.min(middle, high))
 
-    bounds = (lax.full(v.shape, 0, index), lax.full(v.shape, size, index))
+    bounds = (filled(v.shape, 0, index), filled(v.shape, size, index))
     steps = size.bit_length()
     if unrolled:
         for _ in range(steps):
@@ -211,8 +212,8 @@ def _by_sorting(a: Array, v: Array, side: str, dtype: np.dtype) -> Array:
     # a stable sort puts what comes first in front of its equals
     joined = lax.concatenate([a, flat] if side == "right" else [flat, a], 0)
     order = _argsorted(joined, 0, dtype, stable=True)
-    ranks = lax.full((size + count,), 0, dtype).at[order].set(lax.iota(dtype, size + count))
-    among_values = lax.full((count,), 0, dtype).at[_argsorted(flat, 0, dtype, stable=True)].set(lax.iota(dtype, count))
+    ranks = filled((size + count,), 0, dtype).at[order].set(lax.iota(dtype, size + count))
+    among_values = filled((count,), 0, dtype).at[_argsorted(flat, 0, dtype, stable=True)].set(lax.iota(dtype, count))
     first = size if side == "right" else 0
     return lax.reshape(lax.sub(lax.slice_in_dim(ranks, first, first + count), among_values), v.shape)
 
@@ -236,7 +237,7 @@ def digitize(x: ArrayLike, bins: ArrayLike, right: bool = False, *, method: str 
         raise ShapeError(f"digitize: bins must be a vector, got shape {bins.shape}")
     dtype = dtypes.default_int()
     if bins.shape[0] == 0:
-        return lax.full(x.shape, 0, dtype)
+        return filled(x.shape, 0, dtype)
     method = method or "default"
     side = "left" if right else "right"
     upwards = searchsorted(bins, x, side, method=method)

@@ -18,6 +18,7 @@ from asgfn.numpy.arguments import (
     computation_dtype,
     constant,
     convert,
+    filled,
     normalize_axes,
     promote_args,
     promote_dtypes_inexact,
@@ -46,7 +47,7 @@ def average(
     axes = normalize_axes("average", axis, a.shape)
     if weights is None:
         result = reductions.mean(a, axis, keepdims=keepdims)
-        total = lax.full(result.shape, float(math.prod(a.shape[i] for i in axes)), result.dtype)
+        total = filled(result.shape, float(math.prod(a.shape[i] for i in axes)), result.dtype)
         return (result, total) if returned else result
     a, weights = promote_dtypes_inexact(a, to_array("average", weights))
     if weights.shape != a.shape:

@@ -14,6 +14,7 @@ from asgfn.errors import AxisError, ShapeError
 from asgfn.numpy.arguments import (
     broadcast_operand,
     convert,
+    filled,
     normalize_axes,
     normalize_axis,
     refuse_out,
@@ -84,7 +85,7 @@ class ufunc:
             if neutral is None:
                 raise ShapeError(f"{name}: with where=, initial= must be given, for the function has no identity")
             mask = broadcast_operand(to_array(name, where), a.shape)
-            a = lax.select(mask, a, lax.full(a.shape, neutral, a.dtype))
+            a = lax.select(mask, a, filled(a.shape, neutral, a.dtype))
         if neutral is None and 0 in (a.shape[axis] for axis in axes):
             raise ShapeError(f"{name}: an empty axis in shape {a.shape} needs initial=, the function has no identity")
         shape = tuple(1 if i in axes else size for i, size in enumerate(a.shape))
@@ -101,7 +102,7 @@ class ufunc:
     def _fold(self, a: Array, axis: int, neutral: Any) -> Array:
         size = a.shape[axis]
         if size == 0:
-            return lax.full(a.shape[:axis] + a.shape[axis + 1 :], neutral, a.dtype)
+            return filled(a.shape[:axis] + a.shape[axis + 1 :], neutral, a.dtype)
         a = _to_front(a, axis)
         first = lax.squeeze(lax.slice_in_dim(a, 0, 1), (0,))
         carry, _ = lax.scan(lambda total, x: (self._carry(total, x), None), first, lax.slice_in_dim(a, 1, size))

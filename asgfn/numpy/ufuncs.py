@@ -17,6 +17,7 @@ from asgfn.numpy.arguments import (
     ArrayLike,
     check_arraylike,
     convert,
+    filled,
     numeric,
     promote_args,
     promote_args_inexact,
@@ -331,7 +332,7 @@ def real(val: ArrayLike, /) -> Array:
 def imag(val: ArrayLike, /) -> Array:
     """The imaginary part; zeros of the same dtype when val is real."""
     val = to_array("imag", val)
-    return lax.imag(val) if dtypes.is_complex(val.dtype) else lax.full(val.shape, 0, val.dtype)
+    return lax.imag(val) if dtypes.is_complex(val.dtype) else filled(val.shape, 0, val.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------- classification
@@ -339,7 +340,7 @@ def isfinite(x: ArrayLike, /) -> Array:
     """True where x is neither infinite nor NaN."""
     x = to_array("isfinite", x)
     if not dtypes.is_inexact(x.dtype):
-        return lax.full(x.shape, True, np.dtype(np.bool_))
+        return filled(x.shape, True, np.dtype(np.bool_))
     if dtypes.is_complex(x.dtype):
         return lax.bitwise_and(lax.is_finite(lax.real(x)), lax.is_finite(lax.imag(x)))
     return lax.is_finite(x)
@@ -348,14 +349,14 @@ def isfinite(x: ArrayLike, /) -> Array:
 def isnan(x: ArrayLike, /) -> Array:
     """True where x is NaN (for complex x, where either part is)."""
     x = to_array("isnan", x)
-    return lax.ne(x, x) if dtypes.is_inexact(x.dtype) else lax.full(x.shape, False, np.dtype(np.bool_))
+    return lax.ne(x, x) if dtypes.is_inexact(x.dtype) else filled(x.shape, False, np.dtype(np.bool_))
 
 
 def isinf(x: ArrayLike, /) -> Array:
     """True where x is plus or minus infinity (for complex x, where either part is)."""
     x = to_array("isinf", x)
     if not dtypes.is_inexact(x.dtype):
-        return lax.full(x.shape, False, np.dtype(np.bool_))
+        return filled(x.shape, False, np.dtype(np.bool_))
     if dtypes.is_complex(x.dtype):
         return lax.bitwise_or(isinf(lax.real(x)), isinf(lax.imag(x)))
     return lax.eq(lax.abs(x), x.dtype.type(np.inf))
@@ -366,7 +367,7 @@ def _is_infinity(name: str, x: ArrayLike, infinity: float) -> Array:
     if dtypes.is_complex(x.dtype):
         raise DTypeError(f"{name} is not defined for complex numbers, which have no sign")
     if not dtypes.is_floating(x.dtype):
-        return lax.full(x.shape, False, np.dtype(np.bool_))
+        return filled(x.shape, False, np.dtype(np.bool_))
     return lax.eq(x, x.dtype.type(infinity))
 
 

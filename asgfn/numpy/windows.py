@@ -6,7 +6,7 @@ import numpy as np
 
 from asgfn import dtypes, lax
 from asgfn.graph import ArrayType
-from asgfn.numpy.arguments import ArrayLike, as_int, convert
+from asgfn.numpy.arguments import ArrayLike, as_int, convert, filled
 from asgfn.numpy.elementwise import i0
 from asgfn.tracing import Array, Tracer
 from asgfn.tracing import concrete as concrete_array
@@ -44,7 +44,7 @@ def kaiser(M: int, beta: ArrayLike) -> Array:
         return _window(np.kaiser(size, float(np.asarray(beta))))
     dtype = dtypes.default_float()
     if size <= 1:
-        return lax.full((size,), 1, dtype)
+        return filled((size,), 1, dtype)
     position = np.linspace(-1, 1, size)
     shape = _window(np.sqrt(np.maximum(0, 1 - position**2)))
     beta = convert(beta, dtype)

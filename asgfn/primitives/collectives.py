@@ -20,6 +20,7 @@ from asgfn.primitives.base import (
     broadcast_front,
     instantiate_zeros,
     move_batch_axis,
+    primitive,
     tangent_type,
 )
 from asgfn.primitives.elementwise import div, eq, mul
@@ -231,8 +232,6 @@ def _gather_transpose(ct: Any, x: Any, *, axis_names: tuple, size: int, axis: in
 
 def _linear(name: str) -> Any:
     def rule(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple:
-        from asgfn.primitives.base import primitive
-
         prim = primitive(name)
         if type(tangents[0]) is Zero:
             out = bind(prim, primals[0], **params)
@@ -290,7 +289,7 @@ def _permute_batch(
     rows = []
     for i in range(size):
         row = index_in_dim(full, source.get(i, i), 0)
-        rows.append(row if i in source else mul(row, np.zeros((), row.dtype)) if row.dtype != np.bool_ else row != row)
+        rows.append(row if i in source else zeros_like_type(row.aval))
     return concatenate(rows, 0), 0
 
 

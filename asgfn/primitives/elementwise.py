@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from asgfn import dtypes
-from asgfn.errors import DTypeError, ShapeError
+from asgfn.errors import DTypeError, ShapeError, TransformError
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import (
     ANY,
@@ -30,7 +30,7 @@ from asgfn.primitives.base import (
     tangent_type,
 )
 from asgfn.primitives.shaping import broadcast_in_dim, full_like, unbroadcast
-from asgfn.tracing import Array, as_array, bind
+from asgfn.tracing import Array, as_array, bind, concrete
 
 
 def _binary_transpose(*rules: Callable) -> Callable:
@@ -128,14 +128,10 @@ def _zero_like(x: Any) -> Any:
 
 def _scalar(value: Any, like: Any) -> Array:
     """A rank-0 array with the dtype of `like`."""
-    from asgfn.tracing import concrete
-
     return concrete(np.array(value, like.dtype), ArrayType((), like.dtype))
 
 
 def _not_linear(name: str, what: str) -> Any:
-    from asgfn.errors import TransformError
-
     raise TransformError(f"{name} is not linear in {what} and cannot be transposed with respect to it")
 
 

@@ -40,6 +40,25 @@ class GatherDimensionNumbers(NamedTuple):
 
 
 @parameter_type
+class ScatterDimensionNumbers(NamedTuple):
+    """How the axes of operand, indices and updates of a `scatter` correspond (`GatherDimensionNumbers` mirrored).
+
+    Attributes:
+        update_window_dims: axes of the updates that run through a window, ascending.
+        inserted_window_dims: axes of the operand on which the window has size 1 and which the updates lack, ascending.
+        scatter_dims_to_operand_dims: for each entry of an index vector, the axis of the operand that it positions.
+        operand_batching_dims: axes of the operand that go in step with axes of the indices, ascending.
+        scatter_indices_batching_dims: those axes of the indices, in the same order.
+    """
+
+    update_window_dims: tuple[int, ...]
+    inserted_window_dims: tuple[int, ...]
+    scatter_dims_to_operand_dims: tuple[int, ...]
+    operand_batching_dims: tuple[int, ...] = ()
+    scatter_indices_batching_dims: tuple[int, ...] = ()
+
+
+@parameter_type
 class GatherScatterMode(enum.Enum):
     """What happens to a window that lies, even in part, outside of the operand.
 
@@ -208,8 +227,6 @@ def _gather_transpose(
     fill_value,
 ):
     """Each window's cotangent is added back at the place it was read from."""
-    from asgfn.primitives.scatter import ScatterDimensionNumbers
-
     operand_ct = primitive("scatter_add").bind(
         zeros_like_type(operand.aval),
         indices,

@@ -15,11 +15,12 @@ import numpy as np
 from asgfn import dtypes, tree
 from asgfn.errors import DTypeError, ShapeError, StructureError
 from asgfn.graph.types import ArrayType
-from asgfn.primitives.base import primitive
+from asgfn.primitives.base import bdim_at_front, primitive
 from asgfn.primitives.padding import concatenate
 from asgfn.primitives.shaping import broadcast_in_dim, convert_element_type, reshape
 from asgfn.primitives.slicing import slice_in_dim
 from asgfn.tracing import Array, ConcreteArray, as_array, bind, trace_flat
+from asgfn.transforms.batching import MappedAxis, batch_run
 
 
 def identity(name: str, dtype: np.dtype) -> Any:
@@ -113,14 +114,16 @@ class Combination:
 
     def pairwise(self, xs: Sequence[Array], ys: Sequence[Array]) -> list[Array]:
         """The function on all pairs of elements of arrays of one shape."""
-        from asgfn.transforms.vmap import vmap  # transforms are built from primitives
-
         shape = xs[0].shape
         size = math.prod(shape)
         if size == 0:
             return list(xs)
         flat = [reshape(v, (size,)) for v in (*xs, *ys)]
-        return [reshape(r, shape) for r in vmap(self._flat)(*flat)]
+        scalars = [v.aval.update(shape=()) for v in flat]
+        asg, captured = trace_flat(self._flat, scalars, name="computation", why="reduce")
+        mapped = MappedAxis(None, size)
+        outs, dims = batch_run(asg, [*flat, *captured], [0] * len(flat) + [None] * len(captured), mapped)
+        return [reshape(bdim_at_front(r, d, size), shape) for r, d in zip(outs, dims, strict=True)]
 
     def fold(self, stacks: Sequence[Array]) -> list[Array]:
         """Combines along the leading, non-empty axis: neighbours first, so that the order is kept."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from asgfn.errors import ConcretizationError, DTypeError, TransformError
+from asgfn.errors import DTypeError, TransformError
 from asgfn.graph import ArrayType
-from asgfn.graph.serial import parameter_type
 from asgfn.primitives import elementwise as ew
 from asgfn.primitives import shaping
 from asgfn.primitives.base import (
@@ -35,6 +34,7 @@ from asgfn.primitives.gather import (
     DimensionChecks,
     GatherDimensionNumbers,
     GatherScatterMode,
+    ScatterDimensionNumbers,
     add_one,
     check_index_operand,
     gather,
@@ -42,25 +42,6 @@ from asgfn.primitives.gather import (
 )
 from asgfn.primitives.segmented import product_of_others
 from asgfn.tracing import Array, as_array
-
-
-@parameter_type
-class ScatterDimensionNumbers(NamedTuple):
-    """How the axes of operand, indices and updates of a `scatter` correspond (`GatherDimensionNumbers` mirrored).
-
-    Attributes:
-        update_window_dims: axes of the updates that run through a window, ascending.
-        inserted_window_dims: axes of the operand on which the window has size 1 and which the updates lack, ascending.
-        scatter_dims_to_operand_dims: for each entry of an index vector, the axis of the operand that it positions.
-        operand_batching_dims: axes of the operand that go in step with axes of the indices, ascending.
-        scatter_indices_batching_dims: those axes of the indices, in the same order.
-    """
-
-    update_window_dims: tuple[int, ...]
-    inserted_window_dims: tuple[int, ...]
-    scatter_dims_to_operand_dims: tuple[int, ...]
-    operand_batching_dims: tuple[int, ...] = ()
-    scatter_indices_batching_dims: tuple[int, ...] = ()
 
 
 def window_sizes(
@@ -160,7 +141,7 @@ def _scatter_batch(name: str) -> Callable[..., tuple[Any, int]]:
 # ----------------------------------------------------------------------------------------------- pieces of the rules
 
 
-def _read_back(array: Any, indices: Any, updates: Any, params: dict[str, Any], fill_value: Any = 0) -> Any:
+def read_back(array: Any, indices: Any, updates: Any, params: dict[str, Any], fill_value: Any = 0) -> Any:
     """For each element of the updates, the element of `array` (of the operand's shape) that it goes to.
 
     A dropped update reads `fill_value`; whatever is made of it is dropped again.
@@ -222,7 +203,7 @@ def _scatter_jvp(primals, tangents, **params):
         operand_t = _keep(ew.eq(winners, nobody), operand_t)
     if is_zero(updates_t):
         return out, operand_t
-    won = ew.eq(_read_back(winners, indices, updates, params), numbers)
+    won = ew.eq(read_back(winners, indices, updates, params), numbers)
     return out, _added_up(instantiate_zeros(operand_t), indices, _keep(won, updates_t), params)
 
 
@@ -233,7 +214,7 @@ def _scatter_transpose(ct, operand, indices, updates, **params):
             "update that another one overwrites; pass unique_indices=True if they are (gradients do not need this)"
         )
     operand_ct = scatter_p.bind(ct, indices, _zeros(updates, ct.dtype), **params) if is_linear(operand) else None
-    updates_ct = _read_back(ct, indices, updates, params) if is_linear(updates) else None
+    updates_ct = read_back(ct, indices, updates, params) if is_linear(updates) else None
     return [operand_ct, None, updates_ct]
 
 
@@ -262,7 +243,7 @@ def _scatter_add_jvp(primals, tangents, **params):
 
 
 def _scatter_add_transpose(ct, operand, indices, updates, **params):
-    updates_ct = _read_back(ct, indices, updates, params) if is_linear(updates) else None
+    updates_ct = read_back(ct, indices, updates, params) if is_linear(updates) else None
     return [ct if is_linear(operand) else None, None, updates_ct]
 
 
@@ -291,9 +272,9 @@ def _scatter_mul_jvp(primals, tangents, **params):
     if not is_zero(operand_t):
         total = scatter_mul_p.bind(operand_t, indices, updates, **params)
     if not is_zero(updates_t):
-        share = ew.mul(updates_t, _read_back(operand, indices, updates, params))
+        share = ew.mul(updates_t, read_back(operand, indices, updates, params))
         if not params["unique_indices"]:
-            places = _read_back(_element_numbers(operand.shape, 0), indices, updates, params, fill_value=-1)
+            places = read_back(_element_numbers(operand.shape, 0), indices, updates, params, fill_value=-1)
             share = ew.mul(share, product_of_others(updates, places))
         total = add_tangents(total, _added_up(_zeros(operand), indices, share, params))
     return out, total
@@ -306,7 +287,7 @@ def _scatter_mul_transpose(ct, operand, indices, updates, **params):
             "unique_indices=True if they are (gradients do not need this)"
         )
     if is_linear(updates):
-        return [None, None, _read_back(ew.mul(ct, operand), indices, updates, params)]
+        return [None, None, read_back(ew.mul(ct, operand), indices, updates, params)]
     return [scatter_mul_p.bind(ct, indices, updates, **params), None, None]
 
 
@@ -336,7 +317,7 @@ def _scatter_extremal_jvp(name: str) -> Callable[..., tuple[Any, Any]]:
             return ew.bitwise_or(ew.eq(x, result), ew.ne(x, x))
 
         stays = attains(operand, out)
-        wins = attains(updates, _read_back(out, indices, updates, params))
+        wins = attains(updates, read_back(out, indices, updates, params))
         one, zero = np.ones((), operand.dtype), np.zeros((), operand.dtype)
         count = _added_up(ew.select(stays, one, zero), indices, ew.select(wins, one, zero), params)
         operand_t = tangents[0] if is_zero(tangents[0]) else _keep(stays, tangents[0])
@@ -503,63 +484,3 @@ def scatter_max(
     return _bind(
         scatter_max_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
-
-
-def scatter_apply(
-    operand: Any,
-    scatter_indices: Any,
-    func: Callable[[Any], Any],
-    dimension_numbers: ScatterDimensionNumbers,
-    *,
-    update_shape: tuple[int, ...] = (),
-    indices_are_sorted: bool = False,
-    unique_indices: bool = False,
-    mode: str | GatherScatterMode | None = None,
-) -> Array:
-    """`operand` with the elements at `scatter_indices` replaced by `func` of them, once for each occurrence.
-
-    Arguments:
-        func: element-wise function of an array.
-        update_shape: the shape that the updates of the corresponding `scatter` would have.
-        The others are as in `scatter`. `unique_indices=True` saves finding out how often each element occurs.
-
-    Returns:
-        Array of the operand's shape and dtype. It can be differentiated as far as `func` can.
-    """
-    operand, indices = as_array(operand), as_array(scatter_indices)
-    numbers = ScatterDimensionNumbers(*(tuple(map(operator.index, axes)) for axes in dimension_numbers))
-    updates_type = ArrayType(update_shape, operand.dtype)
-    options = {"indices_are_sorted": bool(indices_are_sorted), "mode": GatherScatterMode.from_any(mode)}
-    params = {"dimension_numbers": numbers, "unique_indices": bool(unique_indices), **options}
-    scatter_p.type_rule(operand.aval, indices.aval, updates_type, **params)  # checks that all fits
-
-    def apply_where(active: Any, array: Any) -> Any:
-        """One application. Occurrences of one element all read and write the same values."""
-        values = _read_back(array, indices, updates_type, params)
-        new = shaping.convert_element_type(func(values), array.dtype)
-        new = new if new.ndim else shaping.full(values.shape, new)
-        return scatter_p.bind(array, indices, new if active is None else ew.select(active, new, values), **params)
-
-    positions = np.prod(indices.shape[:-1], dtype=np.int64)
-    if unique_indices or positions <= 1:
-        return apply_where(None, operand)
-
-    from asgfn.control.while_loop import while_loop  # control flow is built on primitives, this function on both
-
-    ones = shaping.full(update_shape, 1, np.int32)
-    occurrences = scatter_add_p.bind(_zeros(operand, np.int32), indices, ones, **params)
-    occurrences = _read_back(occurrences, indices, updates_type, params)
-    most = primitive("reduce_max").bind(occurrences, axes=tuple(range(occurrences.ndim)))
-    try:
-        bound = int(most)
-    except ConcretizationError:
-        bound = int(positions)  # for reverse mode; the loop itself stops after `most` rounds
-
-    def unfinished(state: tuple[Any, Any]) -> Any:
-        return ew.lt(state[0], most)
-
-    def once_more(state: tuple[Any, Any]) -> tuple[Any, Any]:
-        done, array = state
-        return ew.add(done, np.int32(1)), apply_where(ew.gt(occurrences, done), array)
-
-    return while_loop(unfinished, once_more, (np.int32(0), operand), max_steps=bound)[1]

@@ -18,6 +18,7 @@ from asgfn.primitives.base import (
     Primitive,
     Zero,
     check_dtype,
+    instantiate_zeros,
     is_linear,
     linear_jvp,
     move_batch_axis,
@@ -498,8 +499,6 @@ copy_p: Primitive = Primitive(
 
 
 def _barrier_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
-    from asgfn.primitives.base import instantiate_zeros
-
     outs = bind(barrier_p, *primals)
     return outs, bind(barrier_p, *map(instantiate_zeros, tangents))
 

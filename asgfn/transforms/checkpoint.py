@@ -19,8 +19,7 @@ from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Primitive, is_zero, linear_jvp, tangent_type
 from asgfn.tracing import bind, trace_flat
 from asgfn.transforms.call import call_rules, call_type, jit_p, spread
-from asgfn.transforms.differentiate import as_function
-from asgfn.transforms.function import check_leaves, function_name, leaf_names, trace_to_graph
+from asgfn.transforms.function import as_function, check_leaves, function_name, leaf_names, trace_to_graph
 from asgfn.transforms.interpret import constant_arrays, node_contexts, run
 from asgfn.transforms.linear import linearize_graph
 from asgfn.transforms.static import StaticArguments

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asgfn import dtypes
+from asgfn.control.associative import map as sequential_map
 from asgfn.errors import StructureError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.serial import parameter_codec
@@ -851,8 +852,6 @@ def sequential_vmap(fun: Callable) -> custom_vmap:
 
     @wrapped.def_vmap
     def rule(axis_size: int, in_batched: list, *args: Any) -> tuple:
-        from asgfn.control.associative import map as sequential_map
-
         leaves, tree = tree_flatten(args)
         marks = tree_leaves(in_batched)
         mapped = [x for x, b in zip(leaves, marks, strict=True) if b]

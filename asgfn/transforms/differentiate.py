@@ -20,7 +20,7 @@ from asgfn.tracing import Array, as_array, trace_flat, type_of
 from asgfn.transforms.forward import jvp_run
 from asgfn.transforms.function import (
     argument_name,
-    call_graph,
+    as_function,
     check_leaves,
     check_outputs,
     function_name,
@@ -29,6 +29,7 @@ from asgfn.transforms.function import (
 )
 from asgfn.transforms.interpret import constant_arrays, run
 from asgfn.transforms.linear import linearize_run, transpose_run
+from asgfn.transforms.vmap import vmap
 from asgfn.tree_util import (
     keystr,
     register_pytree_node,
@@ -455,28 +456,6 @@ def grad(
     return grad_f
 
 
-def as_function(name: str, fun: Any) -> Callable:
-    """A function that a transform may be applied to: a callable, or a graph.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    if isinstance(fun, Asg):
-
-        def apply(*args: Any, **kwargs: Any) -> Any:
-            return call_graph(fun, *args, **kwargs)
-
-        apply.__name__ = fun.name or "graph"
-        return apply
-    if not callable(fun):
-        raise TypeError(f"{name}: expected a function or a graph, got {fun!r} of type {type(fun).__name__}")
-    if hasattr(fun, "__code__") and fun.__code__.co_flags & 0x20:
-        raise TypeError(
-            f"{name}: {function_name(fun)} is a generator function; transforms need functions that return arrays"
-        )
-    return fun
-
-
 def linear_transpose(fun: Callable, *primals: Any, reduce_axes: Sequence = ()) -> Callable:
     """The transpose of a linear function. `primals` only tell shapes and dtypes (arrays or `ShapeDtypeStruct`s).
 
@@ -542,8 +521,6 @@ def jacfwd(
 
     @wraps(f, updated=())
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        from asgfn.transforms.vmap import vmap
-
         nums = check_argnums("jacfwd", f, argnums, len(args))
         chosen = tuple(args[n] for n in nums)
         _check_differentiable("jacfwd", f, chosen, nums, holomorphic, False)
@@ -603,8 +580,6 @@ def jacrev(
 
     @wraps(f, updated=())
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        from asgfn.transforms.vmap import vmap
-
         nums = check_argnums("jacrev", f, argnums, len(args))
         chosen = tuple(args[n] for n in nums)
         _check_differentiable("jacrev", f, chosen, nums, holomorphic, allow_int)

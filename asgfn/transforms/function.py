@@ -10,6 +10,8 @@ from asgfn.errors import NotAnArrayError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import Array, as_array, concrete, trace_flat, type_of
+from asgfn.transforms.interpret import run
+from asgfn.transforms.static import StaticArguments
 from asgfn.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
 
@@ -101,11 +103,6 @@ def check_outputs(leaves: Sequence[Any], result: Any, f: Any) -> list[Array]:
         raise
 
 
-def graph_of(f: Any) -> Asg | None:
-    """The graph, if a transform was given one in place of a function."""
-    return f if isinstance(f, Asg) else None
-
-
 def trace_to_graph(
     f: Callable,
     args: Sequence[Any],
@@ -156,8 +153,6 @@ def trace(f: Callable, **static: Any) -> Callable[..., Asg]:
         >>> [node.primitive.name for node in asg.nodes]
         ['sin', 'mul']
     """
-    from asgfn.transforms.static import StaticArguments
-
     split = StaticArguments(f, **static)
 
     def traced(*args: Any, **kwargs: Any) -> Asg:
@@ -176,8 +171,6 @@ def trace(f: Callable, **static: Any) -> Callable[..., Asg]:
 
 def call_graph(asg: Asg, *args: Any, **kwargs: Any) -> Any:
     """What calling an `Asg` does: evaluates it on arrays packed as its function took them, or on a flat list."""
-    from asgfn.transforms.interpret import run
-
     leaves, tree = tree_flatten((args, kwargs))
     if asg.in_tree is not None and tree != asg.in_tree and len(leaves) != len(asg.inputs):
         raise TransformError(f"calling graph {asg.name}: it takes arguments of structure {asg.in_tree}, got {tree}")
@@ -198,4 +191,28 @@ def call_graph(asg: Asg, *args: Any, **kwargs: Any) -> Any:
 
 
 # Asg only declares it: graphs know nothing of interpreters
+
+
+def as_function(name: str, fun: Any) -> Callable:
+    """A function that a transform may be applied to: a callable, or a graph.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(fun, Asg):
+
+        def apply(*args: Any, **kwargs: Any) -> Any:
+            return call_graph(fun, *args, **kwargs)
+
+        apply.__name__ = fun.name or "graph"
+        return apply
+    if not callable(fun):
+        raise TypeError(f"{name}: expected a function or a graph, got {fun!r} of type {type(fun).__name__}")
+    if hasattr(fun, "__code__") and fun.__code__.co_flags & 0x20:
+        raise TypeError(
+            f"{name}: {function_name(fun)} is a generator function; transforms need functions that return arrays"
+        )
+    return fun
+
+
 Asg.__call__ = call_graph  # type: ignore[method-assign]

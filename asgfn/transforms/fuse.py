@@ -15,12 +15,12 @@ from asgfn.graph.asg import Asg, Node, Params, inner_graphs
 from asgfn.graph.edit import GraphBuilder, prune
 from asgfn.primitives.base import Primitive
 from asgfn.transforms.call import call_rules, call_type
-from asgfn.transforms.differentiate import as_function
-from asgfn.transforms.function import check_leaves, leaf_names, trace_to_graph
+from asgfn.transforms.function import as_function, check_leaves, leaf_names, trace_to_graph
 from asgfn.transforms.interpret import run
 from asgfn.transforms.region_roles import ALIASES
+from asgfn.transforms.region_rules import FusionLimits
 from asgfn.transforms.region_stores import recomputed
-from asgfn.transforms.regions import ALIAS, GROUP, OPAQUE, FusionLimits, Partitioner, Region
+from asgfn.transforms.regions import ALIAS, GROUP, OPAQUE, Partitioner, Region
 from asgfn.transforms.simplify import simplify
 from asgfn.tree_util import tree_flatten, tree_unflatten
 

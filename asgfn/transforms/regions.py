@@ -4,8 +4,9 @@ The plan, in the order it happens:
 
 1. Views (and what costs less than a load) are not operations of their own: every reader repeats them in its indexing.
 2. The other operations start as a region each. Regions grow along edges, best reason first:
-   reductions with what they need alone and with what follows row by row; contractions with their epilogues;
-   element-wise operations with each other; contractions with their prologues.
+   contractions with what alone reads them; reductions with what they alone read and what follows row by row;
+   contractions with the rest of their epilogues; element-wise operations with each other; contractions with their
+   prologues; and last, small reductions of row-wise results with the rows.
 3. Small regions that do not depend on each other are grouped.
 """
 
@@ -249,12 +250,13 @@ class Partitioner:
     # ------------------------------------------------------------------ 2. growing regions along edges
     def partition(self) -> list[Region]:
         """The regions, in an order in which they can run."""
+        everything = {(a, b) for a in (ELEMENTWISE, REDUCTION) for b in (ELEMENTWISE, REDUCTION)}
+        self._sweep_down({(CONTRACTION, ELEMENTWISE)}, private=True)
         for _ in range(2):
             self._sweep_down({(REDUCTION, ELEMENTWISE), (REDUCTION, REDUCTION)})
             self._sweep_up({(ELEMENTWISE, REDUCTION)})
         self._sweep_down({(CONTRACTION, ELEMENTWISE)})
         self._sweep_up({(ELEMENTWISE, REDUCTION), (ELEMENTWISE, ELEMENTWISE)})
-        everything = {(a, b) for a in (ELEMENTWISE, REDUCTION) for b in (ELEMENTWISE, REDUCTION)}
         self._sweep_down(everything | {(CONTRACTION, ELEMENTWISE)})
         self._sweep_up({(ELEMENTWISE, CONTRACTION)})
         self.nesting = True
@@ -276,12 +278,15 @@ class Partitioner:
             return parts[0]
         return Region(GROUP, tuple([op for part in parts for op in part.operations]), tuple(parts))
 
-    def _sweep_down(self, kinds: set[tuple[str, str]]) -> None:
-        """Goes through the operations in order and merges each with the regions that it reads."""
+    def _sweep_down(self, kinds: set[tuple[str, str]], private: bool = False) -> None:
+        """Goes through the operations in order and merges each with the regions that it reads; if `private`, with
+        those that nobody else reads."""
         for number in range(len(self.operations)):
             while True:
                 second = self.clusters[number]
-                before = sorted((c for c in second.preds if (c.kind, second.kind) in kinds), key=lambda c: -c.order)
+                before = [c for c in second.preds if (c.kind, second.kind) in kinds]
+                before = [c for c in before if not private or self._is_private(c)]
+                before.sort(key=lambda c: -c.order)
                 if not any(self._merge(first, second) for first in before):
                     break
 
@@ -289,10 +294,13 @@ class Partitioner:
         """Goes through the operations backwards and merges each with the region that reads it, where only one does."""
         for number in range(len(self.operations) - 1, -1, -1):
             first = self.clusters[number]
-            if len(first.succs) == 1 and not any(self.is_output[i] for i in first.outputs):
+            if self._is_private(first):
                 (second,) = first.succs
                 if (first.kind, second.kind) in kinds:
                     self._merge(first, second)
+
+    def _is_private(self, cluster: Cluster) -> bool:
+        return len(cluster.succs) == 1 and not any(self.is_output[i] for i in cluster.outputs)
 
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgfn import dtypes
-from asgfn.transforms.differentiate import as_function
-from asgfn.transforms.function import trace_to_graph
+from asgfn.transforms.function import as_function, trace_to_graph
 from asgfn.tree_util import tree_unflatten
 
 

@@ -10,8 +10,7 @@ from asgfn.errors import AxisError, ShapeError, StructureError, TransformError
 from asgfn.primitives.base import broadcast_front, move_batch_axis
 from asgfn.tracing import state, trace_flat
 from asgfn.transforms.batching import MappedAxis, batch_run
-from asgfn.transforms.differentiate import as_function
-from asgfn.transforms.function import FlatFunction, check_leaves, function_name, leaf_names
+from asgfn.transforms.function import FlatFunction, as_function, check_leaves, function_name, leaf_names
 from asgfn.tree_util import flatten_axes, keystr, tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
 

@@ -170,7 +170,10 @@ class Program:
         env: list[Any] = [*buffers, *self.constants]
         env.extend([None] * (self.n_values - len(env)))
         # calls may overlap (threads, callbacks): each takes a workspace of its own
-        workspace = self._workspaces.pop() if self._workspaces else self._new_workspace()
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = self._new_workspace()
         with np.errstate(all="ignore"):
             for function, inputs, output, slot, dead in self.code:
                 args = [env[i] for i in inputs]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgfn import dtypes
-from asgfn.errors import ShapeError
+from asgfn.errors import ShapeError, TransformError
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import (
     Primitive,
@@ -63,8 +63,6 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
 def _transpose(ct: Any, a: Any, b: Any, *, transpose_a: bool, **params: Any) -> list:
     """Linear in b; its adjoint solves with the transposed matrix."""
     if is_linear(a):
-        from asgfn.errors import TransformError
-
         raise TransformError("triangular_solve is linear in b only and cannot be transposed with respect to a")
     return [None, triangular_solve_p.bind(a, ct, transpose_a=not transpose_a, **params)]
 
