@@ -81,6 +81,7 @@ from asgfn.transforms.vmap import vmap as vmap
 
 if TYPE_CHECKING:
     from asgfn import nn as nn
+    from asgfn import ops as ops
     from asgfn import plot as plot
     from asgfn import random as random
     from asgfn import scipy as scipy
@@ -116,6 +117,7 @@ _LAZY = frozenset(
         "experimental",
         "graph",
         "nn",
+        "ops",
         "plot",
         "profiler",
         "random",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from asgfn.backend import get_backend
 from asgfn.config import config
 from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
+from asgfn.graph.types import ArrayType
 from asgfn.graph.cost import cost
 from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
@@ -52,6 +54,34 @@ def _cache_of(fun: Any, options: tuple) -> dict[Any, _Entry]:
         return _caches.setdefault(fun, {}).setdefault(options, {})
     except TypeError:  # not hashable, or no weak references to it
         return {}
+
+
+# ---------------------------------------------------------------------------------------------- donation
+def _references(x: ConcreteArray) -> int:
+    return sys.getrefcount(x.buffer)
+
+
+_NOBODY_ELSE = _references(concrete(np.zeros(()), ArrayType((), np.float64)))
+
+
+def _buffers(leaves: Sequence[Any], donated: Sequence[bool]) -> list[Any]:
+    """What a program is called with. Donated memory that somebody else sees too is copied: a view of it, a graph that
+    holds it as a constant, NumPy, or another argument of the same call must not change when the program writes there."""
+    shared = [
+        given and (_references(x) > _NOBODY_ELSE or sum(x is y for y in leaves) > 1)
+        for x, given in zip(leaves, donated or [False] * len(leaves), strict=True)
+    ]
+    return [
+        x.value.copy() if s and type(x.buffer) is np.ndarray else x.buffer if type(x.buffer) is np.ndarray else x.value
+        for x, s in zip(leaves, shared, strict=True)
+    ]
+
+
+def _delete(leaves: Sequence[Any], donated: Sequence[bool]) -> None:
+    """The user's arrays that were donated are gone."""
+    for x, given in zip(leaves, donated or [False] * len(leaves), strict=True):
+        if given and type(x) is ConcreteArray:
+            x.delete()
 
 
 class Jitted:
@@ -126,9 +156,12 @@ class Jitted:
         executable = entry.executable
         if executable is None:
             executable = entry.executable = self._compile(entry, args, kwargs)
-        outs = executable([x.buffer if type(x.buffer) is np.ndarray else x.value for x in leaves])
         if self._donates:
-            self._delete_donated(args, kwargs, outs)
+            given = self._donated(args, kwargs)
+            outs = executable(_buffers(leaves, given))
+            _delete(tree_flatten((args, kwargs))[0], given)
+        else:
+            outs = executable([x.buffer if type(x.buffer) is np.ndarray else x.value for x in leaves])
         return tree_unflatten(entry.out_tree, list(map(concrete, outs, entry.out_types)))
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
@@ -210,12 +243,6 @@ class Jitted:
         """Positions of donated arguments among those that are not static."""
         dynamic = [i for i in range(n + len(self._static.nums)) if i not in self._static.nums]
         return {k for k, i in enumerate(dynamic) if i in self._donate.nums}
-
-    def _delete_donated(self, args: Sequence[Any], kwargs: dict[str, Any], outs: Sequence[Any]) -> None:
-        leaves, _ = tree_flatten((args, kwargs))
-        for x, given in zip(leaves, self._donated(args, kwargs) or [False] * len(leaves), strict=True):
-            if given and type(x) is ConcreteArray:
-                x.delete()
 
     # ------------------------------------------------------------------ ahead of time
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
@@ -347,10 +374,8 @@ class Compiled:
                 raise TransformError(
                     f"compiled {name}: argument {lowered._entry.asg.input_names[k]} was compiled as {t}, called with {x.aval}; compile again for other types"
                 )
-        outs = self.executable([x.value for x in arrays])
-        for x, given in zip(leaves, lowered._donated or [False] * len(leaves), strict=True):
-            if given and type(x) is ConcreteArray:
-                x.delete()
+        outs = self.executable(_buffers(arrays, lowered._donated))
+        _delete(leaves, lowered._donated)
         return tree_unflatten(lowered.out_tree, list(map(concrete, outs, lowered._entry.out_types)))
 
 

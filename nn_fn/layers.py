@@ -23,7 +23,7 @@ from asgfn.errors import ShapeError
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "softplus", "softmax", "log_softmax")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity, so that a layer can be a static argument of jit
 class Layer:
     """A layer.
 
@@ -85,6 +85,7 @@ def linear(in_features: int, out_features: int, bias: bool = True) -> Layer:
         return params, {}
 
     def apply(params: Any, state: Any, x: Any, key: Any, train: bool) -> tuple[Any, Any]:
+        x = jnp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != in_features:
             raise ShapeError(
                 f"linear({in_features}, {out_features}): the last axis of the input must have length {in_features}, got {x.aval}"
@@ -123,6 +124,7 @@ def dropout(rate: float) -> Layer:
             return x, state
         if key is None:
             raise ValueError("dropout: training needs a random key; pass key=... to the model")
+        x = jnp.asarray(x)
         keep = asgfn.random.bernoulli(key, 1.0 - rate, x.shape)
         return jnp.where(keep, x / (1.0 - rate), 0.0), state
 

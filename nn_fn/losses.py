@@ -20,13 +20,7 @@ def cross_entropy(logits: Any, labels: Any) -> Array:
     Raises:
         ShapeError, DTypeError: labels do not fit the logits.
     """
-    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
-    if labels.shape != logits.shape[:-1]:
-        raise ShapeError(
-            f"cross_entropy: labels must have the shape of logits without its last axis: logits are {logits.aval}, labels {labels.aval}"
-        )
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise DTypeError(f"cross_entropy: labels must be class numbers (integers), got {labels.aval}")
+    logits, labels = _classes("cross_entropy", logits, labels)
     log_p = asgfn.nn.log_softmax(logits)
     picked = jnp.take_along_axis(log_p, labels[..., None], axis=-1)
     return -jnp.mean(picked)
@@ -41,5 +35,27 @@ def mse(prediction: Any, target: Any) -> Array:
 
 
 def accuracy(logits: Any, labels: Any) -> Array:
-    """Share of examples whose largest logit is at the label."""
-    return jnp.mean(jnp.argmax(jnp.asarray(logits), axis=-1) == jnp.asarray(labels))
+    """Share of examples whose largest logit is at the label.
+
+    Arguments:
+        logits: float, [..., classes].
+        labels: integer, [...].
+
+    Raises:
+        ShapeError, DTypeError: labels do not fit the logits.
+    """
+    logits, labels = _classes("accuracy", logits, labels)
+    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+
+
+def _classes(name: str, logits: Any, labels: Any) -> tuple[Array, Array]:
+    """Both as arrays, checked against each other: shapes that merely broadcast are a mistake."""
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    if logits.ndim == 0 or labels.shape != logits.shape[:-1]:
+        raise ShapeError(
+            f"{name}: labels must have the shape of logits without its last axis: "
+            f"logits are {logits.aval}, labels {labels.aval}"
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise DTypeError(f"{name}: labels must be class numbers (integers), got {labels.aval}")
+    return logits, labels

@@ -64,7 +64,9 @@ def check_structure(fused):
         if kind == "group":
             assert set(names) == {"fused"} and len(names) > 1
             check_structure(inner)
-        elif kind == "contraction":
+            continue
+        assert region_count(fuse_graph(inner)) == 1, "a region is one region on its own, too"
+        if kind == "contraction":
             assert contractions == 1 and not reductions
         elif kind == "reduction":
             assert not contractions and reductions
@@ -236,6 +238,14 @@ def test_views_are_never_kernels_of_their_own():
         return jnp.sin(y) + y, jnp.pad(x, 1) * 2
 
     assert region_count(regions(f, X)) == 1
+
+
+def test_concatenation_of_computed_parts():
+    def f(x):
+        y = jnp.concatenate([jnp.exp(x), jnp.sin(x) * 2], axis=1)
+        return y + 1, y.sum(1), y
+
+    assert region_count(regions(f, X)) <= 3
 
 
 def test_a_view_that_is_returned_is_stored_by_its_maker():

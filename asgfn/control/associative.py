@@ -26,6 +26,8 @@ def map(f: Callable, xs: Any, *, batch_size: int | None = None) -> Any:
     """
     if batch_size is None:
         return scan(lambda _, x: ((), f(x)), (), xs)[1]
+    if batch_size < 1:
+        raise ValueError(f"map: batch_size must be positive, got {batch_size}")
     leaves = tree_leaves(xs)
     if not leaves:
         raise ShapeError("map: xs has no arrays to map over")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgfn import dtypes
-from asgfn.errors import StructureError
+from asgfn.errors import GraphError, StructureError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.shaping import convert_element_type
@@ -28,6 +28,20 @@ def trace_body(
     flat = FlatFunction(f, in_tree)
     asg, captured = trace_flat(flat, types, name=function_name(f), input_names=names, why=name)
     return asg, captured, flat.out_tree
+
+
+def check_count(name: str, types: Sequence[ArrayType], expected: int) -> None:
+    """Raises GraphError unless there are that many types."""
+    if len(types) != expected:
+        raise GraphError(f"{name}: {expected} values are expected, got {len(types)}")
+
+
+def check_same(name: str, expected: Sequence[ArrayType], types: Sequence[ArrayType]) -> None:
+    """Raises GraphError unless types agree in shape and dtype: the graphs that a loop or branch holds must fit together."""
+    check_count(name, types, len(expected))
+    for k, (t, e) in enumerate(zip(types, expected, strict=True)):
+        if t is not e and (t.shape != e.shape or t.dtype != e.dtype):
+            raise GraphError(f"{name}: value {k} must be {e}, got {t}")
 
 
 def paths_of(base: str, structure: Any) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from asgfn import dtypes
 from asgfn.config import config
-from asgfn.control.common import arrays_of, paths_of, trace_body
+from asgfn.control.common import arrays_of, check_same, paths_of, trace_body
 from asgfn.errors import DTypeError, ShapeError, StructureError
 from asgfn.graph.asg import Asg
 from asgfn.graph.edit import reorder
@@ -39,9 +39,10 @@ from asgfn.tree_util import tree_structure, tree_unflatten
 
 
 def _type(index: ArrayType, *types: ArrayType, branches: tuple[Asg, ...]) -> tuple:
-    for k, (t, b) in enumerate(zip(types, branches[0].inputs, strict=True)):
-        if t.shape != b.shape or t.dtype != b.dtype:
-            raise ShapeError(f"cond: operand {k} must be {b}, got {t}")
+    check_same("cond", (ArrayType((), np.int32),), (index,))
+    for branch in branches:
+        check_same("cond", branch.inputs, types)
+        check_same("cond", branches[0].out_types, branch.out_types)
     return branches[0].out_types
 
 

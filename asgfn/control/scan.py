@@ -5,16 +5,17 @@ As a primitive it holds its body as a graph from (constants, carry, slices of xs
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
 from asgfn import dtypes
 from asgfn.config import config
-from asgfn.control.common import arrays_of, check_carry, paths_of, promoted_carry, trace_body
+from asgfn.control.common import arrays_of, check_carry, check_count, check_same, paths_of, promoted_carry, trace_body
 from asgfn.errors import ShapeError, StructureError, TransformError
 from asgfn.graph.asg import Asg
-from asgfn.graph.edit import extract, reorder
+from asgfn.graph.edit import extract, prune, reorder
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import (
     Linear,
@@ -44,11 +45,13 @@ def _type(
     *types: ArrayType, asg: Asg, length: int, reverse: bool, num_consts: int, num_carry: int, unroll: int
 ) -> tuple:
     n = num_consts + num_carry
+    check_count("scan", types, len(asg.inputs))
     for k, (t, body) in enumerate(zip(types, asg.inputs, strict=True)):
         expected = body if k < n else body.update(shape=(length, *body.shape))
         if t.shape != expected.shape or t.dtype != expected.dtype:
             raise ShapeError(f"scan: operand {k} must be {expected}, got {t}")
     outs = asg.out_types
+    check_same("scan", asg.inputs[num_consts:n], outs[:num_carry])
     return (*outs[:num_carry], *(t.update(shape=(length, *t.shape)) for t in outs[num_carry:]))
 
 
@@ -126,7 +129,7 @@ def _linearize(
     from_xs = [num_consts + num_carry <= i < n_in for i in residual_ids]
     stacked = [not f and not x for f, x in zip(fixed, from_xs, strict=True)]
 
-    body = known.replace(outputs=(*known.outputs[:m], *compress(residual_ids, stacked)), out_tree=None)
+    body = prune(known.replace(outputs=(*known.outputs[:m], *compress(residual_ids, stacked)), out_tree=None))
     outs = bind(scan_p, *primals, asg=body, num_consts=num_consts, num_carry=num_carry, **params)
     saved = iter(outs[m:])
     outer_ids = list(compress(residual_ids, fixed))
@@ -305,7 +308,9 @@ def scan(
             raise ShapeError(f"scan: {path} is a scalar ({x.aval}); every leaf of xs needs a leading axis to scan over")
     lengths = {x.shape[0] for x in xs_leaves}
     if length is not None:
-        length = int(length)
+        length = operator.index(length)
+        if length < 0:
+            raise ValueError(f"scan: length must not be negative, got {length}")
         lengths.add(length)
     if len(lengths) != 1:
         if not lengths:

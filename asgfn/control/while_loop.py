@@ -15,7 +15,7 @@ import numpy as np
 
 from asgfn import dtypes
 from asgfn.config import config
-from asgfn.control.common import arrays_of, check_carry, paths_of, promoted_carry, trace_body
+from asgfn.control.common import arrays_of, check_carry, check_same, paths_of, promoted_carry, trace_body
 from asgfn.control.cond import cond_p
 from asgfn.control.scan import _linearize as _scan_linearize
 from asgfn.control.scan import scan
@@ -46,10 +46,11 @@ from asgfn.tree_util import tree_leaves, tree_map, tree_structure, tree_unflatte
 def _type(
     *types: ArrayType, cond: Asg, body: Asg, num_cond_consts: int, num_body_consts: int, max_steps: int | None
 ) -> tuple:
-    carry = types[num_cond_consts + num_body_consts :]
-    for k, (t, b) in enumerate(zip(carry, body.inputs[num_body_consts:], strict=True)):
-        if t.shape != b.shape or t.dtype != b.dtype:
-            raise ShapeError(f"while_loop: carry {k} must be {b}, got {t}")
+    cond_types, body_types, carry = _parts(types, num_cond_consts, num_body_consts)
+    check_same("while_loop", cond.inputs, (*cond_types, *carry))
+    check_same("while_loop", body.inputs, (*body_types, *carry))
+    check_same("while_loop", carry, body.out_types)
+    check_same("while_loop", (ArrayType((), np.bool_),), cond.out_types)
     return body.out_types
 
 

@@ -384,6 +384,8 @@ from asgfn.numpy.statistics import (
     average as average,
     corrcoef as corrcoef,
     cov as cov,
+)
+from asgfn.numpy.quantiles import (
     median as median,
     nanmedian as nanmedian,
     nanpercentile as nanpercentile,

@@ -169,7 +169,9 @@ def histogramdd(
         sample = to_array("histogramdd", sample)
         if sample.ndim != 2:
             raise ShapeError(f"histogramdd takes (points, axes), got shape {sample.shape}")
-        columns = [lax.squeeze(lax.slice_in_dim(sample, i, i + 1, axis=1), (1,)) for i in builtins.range(sample.shape[1])]
+        columns = [
+            lax.squeeze(lax.slice_in_dim(sample, i, i + 1, axis=1), (1,)) for i in builtins.range(sample.shape[1])
+        ]
     rank = len(columns)
     per_axis = list(bins) if isinstance(bins, (tuple, list)) else [bins] * rank
     if len(per_axis) != rank:

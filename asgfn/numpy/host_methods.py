@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def _copy_to_host_async(self: ConcreteArray) -> None:
     """Starts copying the value to the host; here values are copied when they are asked for."""
 
 
-HOST_METHODS = {
+HOST_METHODS: dict[str, Callable] = {
     "__bool__": _bool,
     "__int__": _int,
     "__float__": _float,

@@ -13,8 +13,8 @@ from asgfn.numpy import reductions
 from asgfn.numpy.apply import apply_along_axis
 from asgfn.numpy.arguments import ArrayLike, concrete, constant, convert, normalize_axis, to_array
 from asgfn.numpy.arithmetic import round as round_
+from asgfn.numpy.quantiles import median
 from asgfn.numpy.ranges import linspace
-from asgfn.numpy.statistics import median
 from asgfn.tracing import Array
 
 Widths = tuple[tuple[int, int], ...]

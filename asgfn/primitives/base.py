@@ -409,6 +409,8 @@ def elementwise(
         found = known.get(types)
         if found is not None:
             return found
+        if len(types) != arity:
+            raise GraphError(f"{name} takes {arity} operand{'s' * (arity != 1)}, got {len(types)}")
         for k, t in enumerate(types):
             check_dtype(name, t.dtype, kinds, k)
         dtype = (

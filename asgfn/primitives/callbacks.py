@@ -177,10 +177,6 @@ def _effect_batch(args: Sequence[Any], dims: Sequence[int | None], *, result_typ
         raise TransformError(
             "io_callback(ordered=True) cannot be mapped: a batch has no order; use ordered=False, or lax.map"
         )
-    if params["ordered"]:
-        raise ValueError(
-            "vmap of an ordered callback: the calls of a batch have no order; use ordered=False, or a loop (asgfn.lax.map) instead of vmap"
-        )
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     rows = _sequential(lambda xs: bind(effect_p, *xs, result_types=result_types, **params), args, dims, size)
     outs = tuple(concatenate([expand_dims(y, (0,)) for y in column], 0) for column in zip(*rows, strict=True))

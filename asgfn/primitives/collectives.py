@@ -22,6 +22,7 @@ from asgfn.primitives.base import (
     move_batch_axis,
     primitive,
     tangent_type,
+    zeros_like_type,
 )
 from asgfn.primitives.elementwise import div, eq, mul
 from asgfn.primitives.padding import concatenate
@@ -410,6 +411,9 @@ def psum_scatter(
     def one(leaf: Any) -> Any:
         leaf = as_array(leaf)
         at = canonical_axis(scatter_dimension, leaf.ndim)
+        if leaf.shape[at] % size if tiled else leaf.shape[at] != size:
+            wanted = "be divisible by" if tiled else "be"
+            raise ShapeError(f"psum_scatter: axis {at} of {leaf.aval} must {wanted} the mapped axis' length {size}")
         if tiled:
             leaf = reshape(leaf, (*leaf.shape[:at], size, leaf.shape[at] // size, *leaf.shape[at + 1 :]))
         total = psum(leaf, axis_name)

@@ -28,7 +28,6 @@ from asgfn.primitives.base import (
     instantiate_zeros,
     is_linear,
     is_zero,
-    primitive,
 )
 from asgfn.primitives.gather import (
     DimensionChecks,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from asgfn.graph.types import SourceInfo
-    from asgfn.tracing.trace import Trace
+from asgfn.graph.types import SourceInfo
 
 
 class State(threading.local):
@@ -23,7 +21,7 @@ class State(threading.local):
     """
 
     depth: int = 0
-    staging: Trace | None = None
+    staging: Any = None  # a Trace; that module stands above this one
     scope: str = ""
     source: SourceInfo | None = None
     axes: tuple[tuple[Any, int], ...] = ()

@@ -179,14 +179,15 @@ class Partitioner:
         role = self.roles[index]
         in_types = [self.types[i] for i in node.inputs]
         out_shape = node.out_types[0].shape if node.out_types else ()
-        if is_view:
-            kind = ALIAS if self._is_alias(first) else ELEMENTWISE
-            reads = [(self.sources[first], out_shape)]
+        if role == VIEW or is_view:
+            kind = ALIAS if is_view and self._is_alias(first) else ELEMENTWISE
+            reads = [(self._through(node, out_shape), out_shape)]
+        elif role == OPAQUE:  # reads memory as it is
+            kind = OPAQUE
+            reads = [((Source(i, None),), ()) for i in node.inputs if not self.is_literal_value(i)]
         else:
-            kind = ELEMENTWISE if role == VIEW else role
+            kind = role
             reads = [(self.sources[i], t.shape) for i, t in zip(node.inputs, in_types, strict=True)]
-            if kind == OPAQUE:  # reads memory as it is
-                reads = [((Source(i, None),), ()) for i in node.inputs if not self.is_literal_value(i)]
 
         shape = in_types[0].shape if kind == REDUCTION else out_shape
         frame = self.loops.new(self.axes.flat(shape))

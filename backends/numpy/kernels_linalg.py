@@ -157,7 +157,7 @@ def _eigh(lower: bool) -> Callable[..., Any]:
     return run
 
 
-def _eig(left: bool, right: bool) -> Callable[..., Any]:
+def _eig(left: bool, right: bool, any_scale: bool) -> Callable[..., Any]:
     def solve(x: np.ndarray) -> tuple[np.ndarray, ...]:
         if not (left or right):
             return (np.linalg.eigvals(x).astype(_complex(x.dtype)),)

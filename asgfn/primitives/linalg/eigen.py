@@ -42,10 +42,7 @@ def _eigh_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, lower: bool) -
     part = lower_part(dx) if lower else upper_part(dx)
     strict = lower_part(dx, -1) if lower else upper_part(dx, 1)
     inner = matmul(adjoint(v), add(part, adjoint(strict)), v)
-    gaps = pairwise(sub, w)
-    identity = identity_like(gaps)
-    factors = sub(reciprocal(add(gaps, identity)), identity)
-    dv = matmul(v, mul(convert_element_type(factors, inner.dtype), inner))
+    dv = matmul(v, mul(convert_element_type(_inverse_gaps(w), inner.dtype), inner))
     dw = diagonal(inner)
     return (v, w), (dv, real(dw) if dtypes.is_complex(dw.dtype) else dw)
 
@@ -97,25 +94,39 @@ def eigh(
 
 
 # ---------------------------------------------------------------------------------------------- general
-def _eig_type(x: ArrayType, *, left: bool, right: bool) -> tuple[ArrayType, ...]:
+def _eig_type(x: ArrayType, *, left: bool, right: bool, any_scale: bool) -> tuple[ArrayType, ...]:
     check_square("eig", x)
     dtype = dtypes.complex_dtype(x.dtype)
     return (ArrayType(x.shape[:-1], dtype), *(ArrayType(x.shape, dtype) for wanted in (left, right) if wanted))
 
 
-def _eig_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, left: bool, right: bool) -> tuple:
-    """dw = diag(V^-1 dA V)."""
-    if left or right:
+def _eig_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, left: bool, right: bool, any_scale: bool
+) -> tuple[tuple, tuple]:
+    """With M = V^-1 dA V: dw = diag(M), and dV = V (F * M) up to a factor for each vector, F_ij = 1 / (w_j - w_i).
+
+    That factor is a matter of convention, so users get no derivative of vectors. The eigenvalues' own derivative does
+    not depend on it (`any_scale`), which is how higher orders work.
+    """
+    if left or (right and not any_scale):
         raise TransformError(
             "the derivative of eigenvectors of general matrices is not implemented: they are determined up to complex "
             "factors only; differentiate eigvals, or use eigh for symmetric and Hermitian matrices"
         )
     (x,), (dx,) = primals, tangents
-    (w,) = eig_p.bind(x, left=False, right=False)
-    _, v = eig_p.bind(x, left=False, right=True)
+    w, v = eig_p.bind(x, left=False, right=True, any_scale=True)
     packed, _, permutation = lu(v)
     inner = lu_solve(packed, permutation, matmul(convert_element_type(dx, v.dtype), v))
-    return (w,), (diagonal(inner),)
+    if not right:
+        return (w,), (diagonal(inner),)
+    return (w, v), (diagonal(inner), matmul(v, mul(_inverse_gaps(w), inner)))
+
+
+def _inverse_gaps(w: Any) -> Array:
+    """1 / (w_j - w_i) off the diagonal, 0 on it."""
+    gaps = pairwise(sub, w)
+    identity = identity_like(gaps)
+    return sub(reciprocal(add(gaps, identity)), identity)
 
 
 eig_p = Primitive(
@@ -137,4 +148,5 @@ def eig(x: Any, *, compute_left_eigenvectors: bool = True, compute_right_eigenve
     All are complex: w [..., n] in no particular order; eigenvectors [..., n, n] as columns of norm 1, the left ones
     with u^H x = w u^H. Only eigenvalues have a derivative.
     """
-    return list(eig_p.bind(as_array(x), left=bool(compute_left_eigenvectors), right=bool(compute_right_eigenvectors)))
+    left, right = bool(compute_left_eigenvectors), bool(compute_right_eigenvectors)
+    return list(eig_p.bind(as_array(x), left=left, right=right, any_scale=False))
