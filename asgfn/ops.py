@@ -154,6 +154,8 @@ def _reduce(
     count = _count(name, segment_ids, num_segments)
     if bucket_size is not None and bucket_size <= 0:
         raise ValueError(f"{name}: bucket_size must be positive, got {bucket_size}")
+    if count == 0:
+        return jnp.zeros((0, *data.shape[1:]), data.dtype)
     rows = segment_ids.shape[0]
     buckets = 1 if bucket_size is None else max(-(-rows // bucket_size), 1)
     index: Any = segment_ids

@@ -1,9 +1,11 @@
 """Optimisers in Optax's form: pairs of pure functions ``init(params)`` and ``update(grads, state, params)``.
 
-optimiser = adam(1e-3)
-state = optimiser.init(params)
-updates, state = optimiser.update(grads, state, params)
-params = apply_updates(params, updates)
+    optimiser = adam(1e-3)
+    state = optimiser.init(params)
+    updates, state = optimiser.update(grads, state, params)
+    params = apply_updates(params, updates)
+
+A learning rate is a number or a schedule: a function of how many updates were made before.
 """
 
 from __future__ import annotations

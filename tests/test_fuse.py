@@ -460,7 +460,7 @@ def test_scopes_and_sources_survive():
                 y = jnp.sin(x)
             return y * 2
 
-    (node,) = asgfn.trace(asgfn.fuse(f))(X).nodes
+    (node,) = asgfn.trace(asgfn.fuse(f))(normal(5, 7)).nodes
     assert node.scope == "outer"
     assert [n.scope for n in node.params["asg"].nodes] == ["a", ""]
     assert node.source.file.endswith("test_fuse.py")

@@ -300,13 +300,13 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any, *, unro
     lo, hi = as_array(lower, "fori_loop"), as_array(upper, "fori_loop")
     if lo.shape or hi.shape or not dtypes.is_integer(lo.dtype) or not dtypes.is_integer(hi.dtype):
         raise DTypeError(f"fori_loop: bounds must be integer scalars, got {lo.aval} and {hi.aval}")
-    dtype = dtypes.promote_avals((lo.aval, hi.aval))[0]
-    lo, hi = convert_element_type(lo, dtype), convert_element_type(hi, dtype)
+    # the index of Python bounds is weakly typed, like a Python int
+    dtype, weak = dtypes.promote_avals((lo.aval, hi.aval))
+    lo, hi, one = (convert_element_type(x, dtype, weak) for x in (lo, hi, 1))
     try:
         first, last = operator.index(lower), operator.index(upper)
     except (ConcretizationError, TypeError):
         init = (lo, hi, init_val)
-        one = np.ones((), dtype)
         _, _, val = _while(
             "fori_loop", lambda c: lt(c[0], c[1]), lambda c: (add(c[0], one), c[1], body_fun(c[0], c[2])), init, None
         )
@@ -314,9 +314,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any, *, unro
     if config.disable_jit:
         val = init_val
         for i in range(first, last):
-            val = body_fun(as_array(np.asarray(i, dtype)), val)
+            val = body_fun(convert_element_type(i, dtype, weak), val)
         return val
-    one = np.ones((), dtype)
     (_, val), _ = scan(
         lambda c, _: ((add(c[0], one), body_fun(c[0], c[1])), None),
         (lo, init_val),

@@ -269,6 +269,11 @@ class Asg:
             and all(map(_constants_equal, self.constants, other.constants))
         )
 
+    @property
+    def jaxpr(self) -> Asg:
+        """The graph itself, for scripts that ask JAX's `make_jaxpr` for its program."""
+        return self
+
     # what takes more than the record itself is defined beside it and installed by the package
     text: Callable[..., str]
     validate: Callable[[], Asg]

@@ -25,7 +25,7 @@ class State(threading.local):
     scope: str = ""
     source: SourceInfo | None = None
     axes: tuple[tuple[Any, int], ...] = ()
-    mapping: Trace | None = None
+    mapping: Any = None
 
 
 state = State()
