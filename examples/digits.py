@@ -72,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> float:
             count += 1
         if epoch % 10 == 9 or epoch == options.epochs - 1:
             recent = np.mean(history["train loss"][-20:])
-            print(
-                f"epoch {epoch + 1:3d}: train loss {recent:.4f}, test accuracy {float(evaluate(params, test_x, test_y)):.4f}"
-            )
+            accuracy = float(evaluate(params, test_x, test_y))
+            print(f"epoch {epoch + 1:3d}: train loss {recent:.4f}, test accuracy {accuracy:.4f}")
     accuracy = float(evaluate(params, test_x, test_y))
     print(f"{count} steps in {time.perf_counter() - started:.1f} s")
 

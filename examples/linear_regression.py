@@ -1,4 +1,4 @@
-"""Linear regression on the data that showed that the universe expands, solved three ways.
+"""Linear regression on the data that showed that the universe expands, solved in two ways.
 
     python -m examples.linear_regression
 

@@ -89,8 +89,13 @@ def gradient_descent(w: Any, x: Any, signs: Any, steps: int) -> tuple[Any, Any]:
     f = partial(objective, x=x, signs=signs)
     # the curvature of the logistic loss is greatest at w = 0: its largest eigenvalue, by power iteration, bounds it
     product = partial(hvp, f, jnp.zeros_like(w))
-    v = lax.fori_loop(0, 50, lambda _, v: product(v) / jnp.linalg.norm(product(v)), jnp.ones_like(w))
-    rate = 1 / (v @ product(v) / (v @ v))
+
+    def iterate(_: Any, v: Any) -> Any:
+        image = product(v)
+        return image / jnp.linalg.norm(image)
+
+    v = lax.fori_loop(0, 50, iterate, jnp.ones_like(w))
+    rate = 1 / (v @ product(v))
 
     def step(w: Any, _: None) -> tuple[Any, Any]:
         gradient = asgfn.grad(f)(w)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK, FAINT_INK, EDGE, GRID = "#1C2633", "#5A6675", "#8792A2", "#E4E8ED"
 # Okabe and Ito's colours, which colour-blind readers tell apart
@@ -14,8 +15,8 @@ BLUE, RED, GREEN, PINK, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E
 
 def panels(count: int, width: float = 5.4, height: float = 4.0) -> tuple[Figure, list[Axes]]:
     """An empty figure with panels of a size in inches, side by side."""
-    figure = Figure(figsize=(count * width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.04)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
+    figure = Figure(figsize=(count * width, height), layout=layout)
     return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
 
 

@@ -39,7 +39,7 @@ def adding_problem(key: Any, batch: int, length: int) -> tuple[Any, Any]:
 
 
 def init_gru(key: Any, inputs: int, hidden: int) -> dict[str, Any]:
-    """Weights of the three parts (update, reset, candidate) side by side, and of the answer read from the last state."""
+    """Weights of the three parts (keep, reset, candidate) side by side, and of the answer read from the end state."""
     input_key, state_key, out_key = random.split(key, 3)
     recurrent = [random.orthogonal(k, hidden) for k in random.split(state_key, 3)]
     return {

@@ -66,17 +66,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         print(f"{a} xor {b} = {wanted}   the network says {p:.4f}")
     accuracy = float(nn_fn.losses.accuracy(network(params, BITS), XOR))
     line_accuracy = float(nn_fn.losses.accuracy(line(line_params, BITS), XOR))
-    print(
-        f"accuracy {accuracy:.2f}, loss {history[-1]:.2e}; without a hidden layer the loss stays at {line_history[-1]:.3f}"
-    )
+    print(f"accuracy {accuracy:.2f}, loss {history[-1]:.2e}; a straight line stays at loss {line_history[-1]:.3f}")
 
     side = np.linspace(-0.5, 1.5, 121, dtype=np.float32)
     grid = np.stack(np.meshgrid(side, side), axis=-1)
     surface = np.asarray(asgfn.nn.softmax(network(params, jnp.asarray(grid)))[..., 1])
     figure, (left, right) = pictures.panels(2)
     plot.losses({"network": history, "straight line": line_history}, ax=left, log=True, title="XOR: loss")
-    colours = LinearSegmentedColormap.from_list("classes", [pictures.RED, "white", pictures.BLUE])
-    filled = right.contourf(side, side, surface, levels=np.linspace(0, 1, 21), cmap=colours, alpha=0.6)
+    colours = LinearSegmentedColormap.from_list("classes", ["#E9A877", "white", "#6DAED2"])  # lighter than the points
+    filled = right.contourf(side, side, surface, levels=np.linspace(0, 1, 21), cmap=colours)
     right.contour(side, side, surface, levels=[0.5], colors=pictures.INK, linewidths=1.4)
     for label, colour in enumerate((pictures.RED, pictures.BLUE)):
         right.plot(*BITS[label == XOR].T, "o", color=colour, markersize=11, markeredgecolor="white", markeredgewidth=2)

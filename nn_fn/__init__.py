@@ -1,4 +1,7 @@
-"""What people build with asgfn: layers, losses, optimisers, data, checkpoints. Everything is a pure function over pytrees."""
+"""What people build with asgfn: layers, losses, optimisers, data, checkpoints.
+
+Everything is a pure function over pytrees.
+"""
 
 from nn_fn import losses as losses
 from nn_fn.checkpoint import load_checkpoint as load_checkpoint

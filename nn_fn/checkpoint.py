@@ -1,8 +1,8 @@
 """Checkpoints: a pytree of arrays in one safetensors file.
 
-The arrays are named by their paths (``['params']['0']['weight']``). The file's metadata holds a checksum of every array,
-with its dtype and shape, and of what the user adds, so that damage is found and never loaded. Files are written to a
-temporary name, synced, and renamed: there is never half a checkpoint.
+The arrays are named by their paths (``['params']['0']['weight']``). The file's metadata holds a checksum of every
+array, with its dtype and shape, and of what the user adds, so that damage is found and never loaded. Files are written
+to a temporary name, synced, and renamed: there is never half a checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ FORMAT = "asgfn-checkpoint-1"
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64,
     "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
     "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64, "C64": np.complex64,
 }  # fmt: skip
 STORABLE = {np.dtype(dtype) for dtype in DTYPES.values()}
@@ -89,7 +88,7 @@ def load_checkpoint(path: str | os.PathLike, like: Any) -> tuple[Any, dict[str, 
             `asgfn.eval_shape` gives). Only structure, shapes and dtypes count.
 
     Returns:
-        the pytree, and the metadata.
+        the pytree, of asgfn arrays (64-bit ones become 32-bit unless `enable_x64` is on), and the metadata.
 
     Raises:
         CheckpointError: the file is damaged or from something else, or its arrays do not have the paths, shapes and
@@ -133,7 +132,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if header.get("format") != FORMAT:
             found = header.get("format")
             raise CheckpointError(
-                f"{path} is a safetensors file but not a checkpoint of this kind (format {found!r}, expected {FORMAT!r})"
+                f"{path} is a safetensors file but not a checkpoint of this kind "
+                f"(format {found!r}, expected {FORMAT!r})"
             )
         arrays = {
             name: np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"]) for name, entry in stored

@@ -88,7 +88,8 @@ def linear(in_features: int, out_features: int, bias: bool = True) -> Layer:
         x = jnp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != in_features:
             raise ShapeError(
-                f"linear({in_features}, {out_features}): the last axis of the input must have length {in_features}, got {x.aval}"
+                f"linear({in_features}, {out_features}): the last axis of the input must have length {in_features}, "
+                f"got {x.aval}"
             )
         y = x @ params["weight"]
         return (y + params["bias"] if bias else y), state

@@ -183,7 +183,7 @@ def test_products(name, shapes, complex_):
 
 def test_cross_of_plane_vectors():
     a, b, c = array(4, 2), array(4, 2), array(4, 3)
-    three = lambda x: np.pad(x, [(0, 0), (0, 1)])  # noqa: E731
+    three = lambda x: np.pad(x, [(0, 0), (0, 1)])
     close(jnp.cross(a, b), np.cross(three(a), three(b))[:, 2])
     close(jnp.cross(a, c), np.cross(three(a), c))
     close(jnp.cross(c, a), np.cross(c, three(a)))

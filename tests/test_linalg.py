@@ -298,7 +298,11 @@ DERIVATIVES = {
     "cholesky of a triangle": (lambda x: linalg.cholesky(x, symmetrize_input=False), _SPD),
     "triangular_solve": (lambda a, b: linalg.triangular_solve(a, b, left_side=True, lower=True), _LOWER, _TALL[:3]),
     "triangular_solve right": (lambda a, b: linalg.triangular_solve(a, b, lower=True, transpose_a=True), _LOWER, _TALL),
-    "triangular_solve unit": (lambda a, b: linalg.triangular_solve(a, b, lower=True, unit_diagonal=True), _LOWER, _TALL),
+    "triangular_solve unit": (
+        lambda a, b: linalg.triangular_solve(a, b, lower=True, unit_diagonal=True),
+        _LOWER,
+        _TALL,
+    ),
     "tridiagonal_solve": (linalg.tridiagonal_solve, *_DIAGONALS, _WIDE),
     "linear_solve": (linalg.linear_solve, _SQUARE, _WIDE),
     "linear_solve transposed": (lambda a, b: linalg.linear_solve(a, b, transpose_a=True), _SQUARE, _WIDE),

@@ -229,6 +229,12 @@ class Asg:
         return tuple(g for node in self.nodes for g in inner_graphs(node.params))
 
     @cached_property
+    def origin(self) -> int:
+        """A fingerprint of the names, scopes and source lines that equality ignores."""
+        parts = [(n.scope, n.source and (n.source.file, n.source.line)) for n in self.nodes]
+        return hash((self.name, self.input_names, tuple(parts), tuple(g.origin for g in self.inner)))
+
+    @cached_property
     def axis_names(self) -> frozenset:
         """Names of mapped axes that collectives of this graph, or of inner ones, refer to."""
         names: set = set()

@@ -48,7 +48,7 @@ def dot_product_attention(
         return_residual: also return the log-sum-exp of each row's scores, [B, T, N].
 
     Returns:
-        An array like `query`. Scores and softmax are computed in float32 (float64 for float64 inputs' scores).
+        An array like `query`. Scores and softmax are computed in float32, or in float64 for float64 operands.
 
     Raises:
         ShapeError, DTypeError: operands do not fit; ValueError: an unknown implementation.
@@ -79,7 +79,7 @@ def dot_product_attention(
             combined = jnp.logical_and(combined, other)
         # Finite, so that a row without any visible key has a defined softmax and gradient.
         scores = jnp.where(combined, scores, -0.7 * float(np.finfo(score_dtype).max))
-    weights = softmax(scores.astype(np.float32), axis=-1).astype(key.dtype)
+    weights = softmax(scores, axis=-1).astype(key.dtype)
     out = jnp.einsum("bkgts,bskh->btkgh", weights, value)
     if lengths[0] is not None:
         real = jnp.arange(queries)[None, :] < lengths[0][:, None]

@@ -183,11 +183,10 @@ def ndtri(p: ArrayLike) -> Array:
 @custom_jvp
 def _log_ndtr(x: Array) -> Array:
     lower = -20.0 if x.dtype == np.float64 else -10.0
-    upper = 8.0 if x.dtype == np.float64 else 5.0
     far = x < lower
     # Each branch sees a harmless argument where another one is taken.
-    right = -ndtr(-jnp.where(x > upper, x, upper))
-    middle = jnp.log(ndtr(jnp.clip(x, lower, upper)))
+    right = jnp.log1p(-ndtr(-jnp.maximum(x, 0)))
+    middle = jnp.log(ndtr(jnp.clip(x, lower, 0)))
     left = jnp.where(far, x, lower)
     square = 1 / (left * left)
     # ndtr(x) = phi(x) / -x times 1 - 1/x^2 + 3/x^4 - 15/x^6 + ...
@@ -196,7 +195,7 @@ def _log_ndtr(x: Array) -> Array:
         term = term * square * -(2 * k - 1)
         series = series + term
     asymptotic = -0.5 * left * left - jnp.log(-left) - 0.5 * math.log(2 * math.pi) + jnp.log(series)
-    return jnp.where(far, asymptotic, jnp.where(x > upper, right, middle))
+    return jnp.where(far, asymptotic, jnp.where(x > 0, right, middle))
 
 
 @_log_ndtr.defjvp

@@ -28,7 +28,7 @@ from asgfn.errors import (
     UnexpectedTracerError,
     set_locator,
 )
-from asgfn.graph.asg import NO_PARAMS, Asg, Node, Params
+from asgfn.graph.asg import NO_PARAMS, Asg, Node, Params, inner_graphs
 from asgfn.graph.types import ArrayType, SourceInfo
 from asgfn.tracing.array import Array, ConcreteArray, concrete, reject
 from asgfn.tracing.source import is_internal, user_source
@@ -440,7 +440,8 @@ def _evaluate(prim: Any, args: Sequence[ConcreteArray], params: dict[str, Any]) 
     types = tuple([a.aval for a in args])
     name = config.default_backend
     try:
-        key = (prim, types, tuple(params.items()), name, prim.holds_graphs and config.trace_key)
+        held = prim.holds_graphs and (config.trace_key, tuple([g.origin for g in inner_graphs(params)]))
+        key = (prim, types, tuple(params.items()), name, held)
         entry = _kernels.get(key)
     except TypeError as error:
         raise TypeError(f"{prim.name}: a parameter is not hashable: {params} ({error})") from None

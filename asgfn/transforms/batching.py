@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from asgfn.graph.asg import Asg, Node, inner_graphs
+from asgfn.graph.caching import cached_by_graph
 from asgfn.primitives.base import bdim_at_front
 from asgfn.tracing import bind, trace_flat
 from asgfn.transforms.forward import no_rule
@@ -64,7 +64,7 @@ def batch_run(
     return [env[i] for i in asg.outputs], [at[i] for i in asg.outputs]
 
 
-@lru_cache(maxsize=1024)
+@cached_by_graph(1024)
 def batch_graph(
     asg: Asg, batched: tuple[bool, ...], axis: MappedAxis, force: tuple[bool, ...] | None = None
 ) -> tuple[Asg, tuple[bool, ...]]:

@@ -8,12 +8,13 @@ values that are kept after all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any
 
 from asgfn import dtypes
 from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
+from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.edit import extract
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Primitive, is_zero, linear_jvp, tangent_type
@@ -96,7 +97,7 @@ class checkpoint_policies:
 
 
 # ---------------------------------------------------------------------------------------------- the primitive
-@lru_cache(maxsize=256)
+@cached_by_graph(256)
 def _split_graph(
     asg: Asg, nonzero: tuple[bool, ...], policy: Callable | None
 ) -> tuple[Asg, Asg, tuple[bool, ...], tuple]:

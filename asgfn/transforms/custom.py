@@ -723,18 +723,22 @@ def custom_gradient(fun: Callable) -> Callable:
         out, rule = fun(*args)
         out_leaves, out_tree = tree_flatten(out)
         types = [tangent_type(as_array(x).aval) for x in out_leaves]
+        cts_tree: Any = None
+
+        def pull(*cts: Any) -> list[Any]:
+            nonlocal cts_tree
+            found = rule(tree_unflatten(out_tree, cts))
+            leaves, cts_tree = tree_flatten(tuple(found) if isinstance(found, (tuple, list)) else (found,))
+            return leaves
+
         # the rule closes over values of this trace: they become residuals
-        asg, captured = trace_flat(
-            lambda *cts: tree_flatten(rule(tree_unflatten(out_tree, cts)))[0],
-            types,
-            name=function_name(rule),
-            why="custom_gradient",
-        )
-        return out, (captured, _Static(asg))
+        asg, captured = trace_flat(pull, types, name=function_name(rule), why="custom_gradient")
+        return out, (captured, _Static((asg, cts_tree)))
 
     def bwd(residuals: Any, ct: Any) -> tuple:
         captured, held = residuals
-        return tuple(run(held.value, [*tree_leaves(ct), *captured]))
+        asg, cts_tree = held.value
+        return tree_unflatten(cts_tree, run(asg, [*tree_leaves(ct), *captured]))
 
     wrapped.defvjp(fwd, bwd)
     return wrapped

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg, Node
+from asgfn.graph.caching import cached_by_graph
 from asgfn.primitives.base import Zero, instantiate_zeros, tangent_type
 from asgfn.tracing import bind, trace_flat
 from asgfn.transforms.interpret import constant_arrays, node_contexts
@@ -63,7 +63,7 @@ def no_rule(node: Node, rule: str) -> TransformError:
     )
 
 
-@lru_cache(maxsize=1024)
+@cached_by_graph(1024)
 def jvp_graph(
     asg: Asg, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None
 ) -> tuple[Asg, tuple[bool, ...]]:

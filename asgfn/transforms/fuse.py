@@ -12,6 +12,7 @@ from itertools import takewhile
 from typing import Any
 
 from asgfn.graph.asg import Asg, Node, Params, inner_graphs
+from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.edit import GraphBuilder, prune
 from asgfn.primitives.base import Primitive
 from asgfn.transforms.call import call_rules, call_type
@@ -76,7 +77,7 @@ def fuse_graph(asg: Asg, limits: FusionLimits = DEFAULT_LIMITS) -> Asg:
     return _labelled(_fuse_graph(asg, limits), asg)
 
 
-@lru_cache(maxsize=256)
+@cached_by_graph(256)
 def _fuse_graph(asg: Asg, limits: FusionLimits) -> Asg:
     flat = simplify(asg)
     if any(node.primitive is fused_p for node in flat.nodes):

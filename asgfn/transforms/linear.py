@@ -9,12 +9,12 @@ inner trace, and the values it uses are captured there: they are the residuals.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from asgfn import dtypes
 from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
+from asgfn.graph.caching import cached_by_graph
 from asgfn.primitives.base import Linear, Zero, add_tangents, instantiate_zeros, tangent_type
 from asgfn.tracing import Trace, bind, trace_flat
 from asgfn.tracing.trace import close_trace, open_trace
@@ -115,7 +115,7 @@ def transpose_run(asg: Asg, args: Sequence[Any], cts: Sequence[Any]) -> list[Any
 
 
 # ---------------------------------------------------------------------------------------------- graph to graph
-@lru_cache(maxsize=1024)
+@cached_by_graph(1024)
 def linearize_graph(
     asg: Asg, nonzero: tuple[bool, ...], force: tuple[bool, ...] | None = None
 ) -> tuple[Asg, Asg, tuple[bool, ...]]:
@@ -137,7 +137,7 @@ def linearize_graph(
     return known, linear, present
 
 
-@lru_cache(maxsize=1024)
+@cached_by_graph(1024)
 def transpose_graph(
     asg: Asg, linear: tuple[bool, ...], ct_present: tuple[bool, ...], force: tuple[bool, ...] | None = None
 ) -> tuple[Asg, tuple[bool, ...]]:

@@ -7,12 +7,12 @@ applies algebra that is exact; then what nobody reads is dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from asgfn.graph.asg import Asg, Node, Params
+from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.edit import GraphBuilder, prune
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import primitive
@@ -245,7 +245,7 @@ _RULES: dict[str, Callable] = {
 }
 
 
-@lru_cache(maxsize=256)
+@cached_by_graph(256)
 def simplify(asg: Asg, fold: Callable | None = None) -> Asg:
     """A graph that computes the same values, bit for bit, with calls inlined and redundant work removed.
 

@@ -8,13 +8,13 @@ are real ufuncs write into given memory (`out=`), so a value's memory is known e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from asgfn.config import config
 from asgfn.graph.asg import Asg
+from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.types import ArrayType
 from asgfn.tracing.trace import check_finite
 from asgfn.transforms.simplify import simplify
@@ -254,7 +254,7 @@ class Program:
         return {**parts, "total": sum(parts.values())}
 
 
-@lru_cache(maxsize=512)
+@cached_by_graph(512)
 def plan(asg: Asg, donated: tuple[bool, ...] = ()) -> Program:
     """The program of a graph; equal graphs share it."""
     return Program(asg, donated)

@@ -130,9 +130,8 @@ def _lgamma_near_four(x: np.ndarray) -> np.ndarray:
 
 
 def _lgamma_large(x: np.ndarray) -> np.ndarray:
-    logarithm = np.log(x)
-    # x (log x - 1) rather than x log x - x: the latter is inf - inf before the result overflows.
-    return x * (logarithm - 1) - 0.5 * logarithm + (0.5 * math.log(2 * math.pi) + stirling_tail(1 / x))
+    # Of the same value as (x - 1/2) log x - x + ..., but never inf - inf.
+    return (x - 0.5) * (np.log(x) - 1) + (0.5 * math.log(2 * math.pi) - 0.5 + stirling_tail(1 / x))
 
 
 def _lgamma_reflected(x: np.ndarray) -> np.ndarray:
