@@ -16,8 +16,8 @@ from asgfn.backend import get_backend
 from asgfn.config import config
 from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
-from asgfn.graph.types import ArrayType
 from asgfn.graph.cost import cost
+from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
 from asgfn.transforms.function import as_function, check_leaves, function_name, leaf_names, trace_to_graph

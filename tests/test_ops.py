@@ -44,6 +44,10 @@ def looped(f, data, ids, n):
 @pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "bool"])
 @pytest.mark.parametrize("shape", [(7,), (7, 2), (7, 0), (7, 2, 3)])
 def test_values(f, dtype, shape):
+    if dtype == "bool" and f in (segment_sum, segment_prod):
+        with pytest.raises(DTypeError, match="must be numbers"):
+            f(np.zeros(shape, bool), IDS, 4)
+        return
     data = np.random.default_rng(1).integers(0, 4, shape).astype(dtype)
     for bucket_size in (None, 3, 7, 100):
         got = f(data, IDS, 4, bucket_size=bucket_size)

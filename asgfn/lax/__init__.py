@@ -5,6 +5,7 @@ from asgfn.control.associative import map as map
 from asgfn.control.cond import cond as cond
 from asgfn.control.cond import switch as switch
 from asgfn.control.scan import scan as scan
+from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.control.while_loop import fori_loop as fori_loop
 from asgfn.control.while_loop import while_loop as while_loop
 from asgfn.primitives.callbacks import stop_gradient as stop_gradient
@@ -80,6 +81,7 @@ from asgfn.primitives.elementwise import square as square
 from asgfn.primitives.elementwise import sub as sub
 from asgfn.primitives.gather import GatherDimensionNumbers as GatherDimensionNumbers
 from asgfn.primitives.gather import GatherScatterMode as GatherScatterMode
+from asgfn.primitives.gather import ScatterDimensionNumbers as ScatterDimensionNumbers
 from asgfn.primitives.gather import gather as gather
 from asgfn.primitives.padding import concatenate as concatenate
 from asgfn.primitives.padding import pad as pad
@@ -94,10 +96,8 @@ from asgfn.primitives.reductions import reduce_or as reduce_or
 from asgfn.primitives.reductions import reduce_precision as reduce_precision
 from asgfn.primitives.reductions import reduce_prod as reduce_prod
 from asgfn.primitives.reductions import reduce_xor as reduce_xor
-from asgfn.primitives.gather import ScatterDimensionNumbers as ScatterDimensionNumbers
 from asgfn.primitives.scatter import scatter as scatter
 from asgfn.primitives.scatter import scatter_add as scatter_add
-from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.primitives.scatter import scatter_max as scatter_max
 from asgfn.primitives.scatter import scatter_min as scatter_min
 from asgfn.primitives.scatter import scatter_mul as scatter_mul

@@ -65,14 +65,17 @@ def dot_product_attention(
         for name, value in (("query", query_seq_lengths), ("key_value", key_value_seq_lengths))
     ]
     score_dtype = dtypes.promote_types(query.dtype, np.float32)
-    grouped = query.reshape(batch, queries, groups, heads // groups, size)
-    scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key, preferred_element_type=score_dtype)
+    # Without groups the group axis g is left out altogether, not kept with length 1.
+    g = "" if heads == groups else "g"
+    if g:
+        query = query.reshape(batch, queries, groups, heads // groups, size)
+    scores = jnp.einsum(f"btk{g}h,bskh->bk{g}ts", query, key, preferred_element_type=score_dtype)
     scores = scores * (1 / math.sqrt(size) if scale is None else jnp.asarray(scale, score_dtype))
     if bias is not None:
-        scores = (scores + _by_group(bias, groups)).astype(score_dtype)
-    keep = _visible(queries, keys, is_causal, local_window_size, *lengths)
+        scores = (scores + _by_group(bias, heads, groups)).astype(score_dtype)
+    keep = _visible(scores.ndim, queries, keys, is_causal, local_window_size, *lengths)
     if mask is not None:
-        keep = [_by_group(mask, groups), *keep]
+        keep = [_by_group(mask, heads, groups), *keep]
     if keep:
         combined = keep[0]
         for other in keep[1:]:
@@ -80,14 +83,14 @@ def dot_product_attention(
         # Finite, so that a row without any visible key has a defined softmax and gradient.
         scores = jnp.where(combined, scores, -0.7 * float(np.finfo(score_dtype).max))
     weights = softmax(scores, axis=-1).astype(key.dtype)
-    out = jnp.einsum("bkgts,bskh->btkgh", weights, value)
+    out = jnp.einsum(f"bk{g}ts,bskh->btk{g}h", weights, value)
     if lengths[0] is not None:
         real = jnp.arange(queries)[None, :] < lengths[0][:, None]
-        out = jnp.where(real[:, :, None, None, None], out, 0)
+        out = jnp.where(jnp.expand_dims(real, tuple(range(2, out.ndim))), out, 0)
     out = out.reshape(out_shape)
     if not return_residual:
         return out
-    residual = jnp.transpose(logsumexp(scores, axis=-1), (0, 3, 1, 2)).astype(key.dtype)
+    residual = jnp.moveaxis(logsumexp(scores, axis=-1), -1, 1).astype(key.dtype)
     return out, residual.reshape(out_shape[:-1])
 
 
@@ -135,15 +138,18 @@ def _sequence_lengths(name: str, lengths: ArrayLike | None, batch: int) -> Array
     return lengths
 
 
-def _by_group(x: Array, groups: int) -> Array:
-    """[B, N, T, S] as [B, K, N/K, T, S]; a head axis of length 1 stays 1."""
-    batch, heads, queries, keys = x.shape
-    if heads == 1:
+def _by_group(x: Array, heads: int, groups: int) -> Array:
+    """[B, N, T, S] as [B, K, N/K, T, S] where there are groups; a head axis of length 1 stays 1."""
+    if heads == groups:
+        return x
+    batch, own_heads, queries, keys = x.shape
+    if own_heads == 1:
         return x.reshape(batch, 1, 1, queries, keys)
     return x.reshape(batch, groups, heads // groups, queries, keys)
 
 
 def _visible(
+    rank: int,
     queries: int,
     keys: int,
     is_causal: bool,
@@ -151,7 +157,7 @@ def _visible(
     query_lengths: Array | None,
     key_lengths: Array | None,
 ) -> list[Array]:
-    """Boolean arrays, broadcastable to [B, K, N/K, T, S], all of which a visible pair satisfies."""
+    """Boolean arrays, broadcastable to scores of this rank [B, ..., T, S], all of which a visible pair satisfies."""
     row, column = jnp.arange(queries)[:, None], jnp.arange(keys)[None, :]
     masks = []
     if is_causal:
@@ -159,8 +165,7 @@ def _visible(
     if window is not None:
         left, right = (window, window) if isinstance(window, int) else window
         masks.append(jnp.logical_and(column >= row - left, column <= row + right))
-    if query_lengths is not None:
-        masks.append((row < query_lengths[:, None, None])[:, None, None])
-    if key_lengths is not None:
-        masks.append((column < key_lengths[:, None, None])[:, None, None])
+    for positions, lengths in ((row, query_lengths), (column, key_lengths)):
+        if lengths is not None:
+            masks.append(positions < lengths.reshape(-1, *(1,) * (rank - 1)))
     return masks

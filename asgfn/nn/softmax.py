@@ -16,6 +16,11 @@ from asgfn.tracing import Array
 Axis = int | Sequence[int] | None
 
 
+def _largest(x: Array, axis: Axis) -> Array:
+    """The maximum as a constant of differentiation: what it is cancels out of every function here."""
+    return lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True, initial=None if x.size else -np.inf))
+
+
 @overload
 def logsumexp(
     a: ArrayLike,
@@ -64,8 +69,8 @@ def logsumexp(
     if where is not None:
         # Masked elements must not reach exp: an overflow there would make the gradient NaN.
         a = jnp.where(where, a, -np.inf)
-    largest = jnp.max(a.real, axis=axis, keepdims=True, initial=-np.inf)
-    largest = lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
+    largest = _largest(a.real, axis)
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)
     terms = jnp.exp(a - largest)
     if b is not None:
         terms = terms * b
@@ -100,7 +105,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     (x,) = promote_args_inexact("softmax", x)
     if where is not None:
         x = jnp.where(where, x, -np.inf)
-    largest = lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    largest = _largest(x, axis)
     if where is not None:
         # -inf - (-inf) in a fully masked slice would be NaN, in the gradient too.
         largest = jnp.where(largest == -np.inf, 0, largest)
@@ -119,7 +124,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     (x,) = promote_args_inexact("log_softmax", x)
     if where is not None:
         x = jnp.where(where, x, -np.inf)
-    largest = lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    largest = _largest(x, axis)
     if where is not None:
         largest = jnp.where(largest == -np.inf, 0, largest)
     shifted = x - largest

@@ -172,7 +172,7 @@ def svd(
 ) -> Array | tuple[Array, Array, Array]:
     """The singular value decomposition, as `jnp.linalg.svd`."""
     out = numpy_linalg.svd(a, full_matrices=full_matrices, compute_uv=compute_uv)
-    return tuple(out) if compute_uv else out
+    return (out.U, out.S, out.Vh) if isinstance(out, tuple) else out
 
 
 def eigh(

@@ -7,7 +7,7 @@ floats are computed in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def _cholesky() -> Callable[..., Any]:
 def _qr(full_matrices: bool, pivoting: bool) -> Callable[..., Any]:
     if pivoting:
         return lambda x: _pivoted_qr(x, full_matrices)
-    mode = "complete" if full_matrices else "reduced"
+    mode: Literal["complete", "reduced"] = "complete" if full_matrices else "reduced"
     return lambda x: tuple(np.linalg.qr(x, mode=mode))
 
 
@@ -148,7 +148,8 @@ def _geqrf(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _eigh(lower: bool) -> Callable[..., Any]:
-    triangle, side = (np.tril, "L") if lower else (np.triu, "U")
+    triangle = np.tril if lower else np.triu
+    side: Literal["L", "U"] = "L" if lower else "U"
 
     def run(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w, v = _each_matrix(lambda part: tuple(np.linalg.eigh(part, side)), triangle(x))

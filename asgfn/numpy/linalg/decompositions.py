@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from asgfn.numpy import indexing, manipulation, selection, sorting, ufuncs
 from asgfn.numpy.arguments import ArrayLike, promote_args_inexact
@@ -58,6 +58,23 @@ def qr(a: ArrayLike, mode: str = "reduced") -> Array | QRResult:
     return r if mode == "r" else QRResult(q, r)
 
 
+@overload
+def svd(
+    a: ArrayLike,
+    full_matrices: bool = ...,
+    compute_uv: Literal[True] = ...,
+    hermitian: bool = ...,
+    subset_by_index: tuple[int, int] | None = ...,
+) -> SVDResult: ...
+@overload
+def svd(
+    a: ArrayLike,
+    full_matrices: bool = ...,
+    *,
+    compute_uv: Literal[False],
+    hermitian: bool = ...,
+    subset_by_index: tuple[int, int] | None = ...,
+) -> Array: ...
 def svd(
     a: ArrayLike,
     full_matrices: bool = True,
@@ -79,7 +96,7 @@ def svd(
     if hermitian:
         return _hermitian_svd(a, compute_uv)
     out = linalg.svd(a, full_matrices=full_matrices, compute_uv=compute_uv, subset_by_index=subset_by_index)
-    return SVDResult(*out) if compute_uv else out
+    return SVDResult(*out) if isinstance(out, tuple) else out
 
 
 def _hermitian_svd(a: Array, compute_uv: bool) -> Array | SVDResult:
@@ -100,7 +117,8 @@ def _hermitian_svd(a: Array, compute_uv: bool) -> Array | SVDResult:
 
 def svdvals(x: ArrayLike, /) -> Array:
     """The singular values of [..., m, n] matrices, descending."""
-    return svd(x, compute_uv=False)
+    (x,) = promote_args_inexact("linalg.svdvals", x)
+    return linalg.svd_p.bind(x, full_matrices=False, compute_uv=False)[0]
 
 
 def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:

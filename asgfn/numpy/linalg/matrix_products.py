@@ -23,14 +23,14 @@ def matrix_power(a: ArrayLike, n: int) -> Array:
         return manipulation.broadcast_to(diagonals.eye(a.shape[-1], dtype=a.dtype), a.shape)
     if n < 0:
         a, n = inv(a), -n
-    result = None
-    while True:
-        if n & 1:
-            result = a if result is None else products.matmul(result, a)
-        n >>= 1
-        if not n:
-            return result
+    while not n & 1:
+        a, n = products.matmul(a, a), n >> 1
+    result = a
+    while n := n >> 1:
         a = products.matmul(a, a)
+        if n & 1:
+            result = products.matmul(result, a)
+    return result
 
 
 def multi_dot(arrays: Sequence[ArrayLike], *, precision: Any = None) -> Array:

@@ -60,7 +60,7 @@ def _euclidean(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool) -> 
     return ufuncs.sqrt(reductions.sum(squares, axis=axis, keepdims=keepdims))
 
 
-def _vector_norm(x: Array, order: Order, axis: int | tuple[int, ...], keepdims: bool) -> Array:
+def _vector_norm(x: Array, order: int | float | str, axis: int | tuple[int, ...], keepdims: bool) -> Array:
     if isinstance(order, str):
         raise ValueError(f"linalg.norm: order {order!r} is for matrices; vectors take a number, inf or -inf")
     if order == 2:
@@ -77,7 +77,7 @@ def _vector_norm(x: Array, order: Order, axis: int | tuple[int, ...], keepdims: 
     return reductions.sum(size**order, axis=axis, keepdims=keepdims) ** (1.0 / order)
 
 
-def _matrix_norm(x: Array, order: Order, axes: tuple[int, ...], keepdims: bool) -> Array:
+def _matrix_norm(x: Array, order: int | float | str, axes: tuple[int, ...], keepdims: bool) -> Array:
     rows, columns = axes
     if order == "fro":
         return _euclidean(x, axes, keepdims)

@@ -98,7 +98,7 @@ def number(value: float, like: Any) -> Array:
 
 
 def _row_and_column(x: Any) -> tuple[Array, Array]:
-    return tuple(broadcasted_iota(np.int32, x.shape, axis) for axis in (x.ndim - 2, x.ndim - 1))
+    return broadcasted_iota(np.int32, x.shape, x.ndim - 2), broadcasted_iota(np.int32, x.shape, x.ndim - 1)
 
 
 def lower_part(x: Any, k: int = 0) -> Array:

@@ -55,7 +55,8 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, full_matrices: bool
         # The leading square block determines q, and then r = q^H x for the other columns.
         axis = x.ndim - 1
         r_left = slice_in_dim(r, 0, rows, axis=axis)
-        dx_left, dx_right = (slice_in_dim(dx, *ends, axis=axis) for ends in ((0, rows), (rows, columns)))
+        dx_left = slice_in_dim(dx, 0, rows, axis=axis)
+        dx_right = slice_in_dim(dx, rows, columns, axis=axis)
         dq, dr_left = _tall_tangents(q, r_left, dx_left)
         x_right = matmul(q, slice_in_dim(r, rows, columns, axis=axis))
         dr_right = add(matmul(adjoint(dq), x_right), matmul(adjoint(q), dx_right))

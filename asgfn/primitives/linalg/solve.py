@@ -68,6 +68,7 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
     if a_dim is not None:
         return linear_solve_p.bind(bdim_at_front(a, a_dim, size), bdim_at_front(b, b_dim, size), **params), 0
     axis = b.ndim - 1
+    assert b_dim is not None
     b = move_batch_axis(b, b_dim, axis)
     merged = reshape(b, (*b.shape[:-2], b.shape[-2] * b.shape[-1]))
     return reshape(linear_solve_p.bind(a, merged, **params), b.shape), axis

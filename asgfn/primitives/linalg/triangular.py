@@ -75,8 +75,10 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
     if a_dim is not None:
         out = triangular_solve_p.bind(bdim_at_front(a, a_dim, size), bdim_at_front(b, b_dim, size), **params)
         return out, 0
+    assert b_dim is not None  # one of them is mapped
     # [..., n, m, size] becomes [..., n, m * size], and [..., size, m, n] becomes [..., size * m, n].
     axis, first = (b.ndim - 1, b.ndim - 2) if params["left_side"] else (b.ndim - 3, b.ndim - 3)
+    assert b_dim is not None
     b = move_batch_axis(b, b_dim, axis)
     shape = b.shape
     merged = reshape(b, (*shape[:first], shape[first] * shape[first + 1], *shape[first + 2 :]))

@@ -14,11 +14,11 @@ def promote(name: str, *args: ArrayLike) -> list[Array]:
 
 def located(name: str, x: ArrayLike, *shapes: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> list[Array]:
     """(x - loc) / scale, the shape parameters, and scale: all promoted and broadcast."""
-    x, *shapes, loc, scale = promote(name, x, *shapes, loc, scale)
-    return [(x - loc) / scale, *shapes, scale]
+    x, *promoted, loc, scale = promote(name, x, *shapes, loc, scale)
+    return [(x - loc) / scale, *promoted, scale]
 
 
 def shifted(name: str, k: ArrayLike, *shapes: ArrayLike, loc: ArrayLike) -> list[Array]:
     """k - loc and the shape parameters: all promoted and broadcast."""
-    k, *shapes, loc = promote(name, k, *shapes, loc)
-    return [k - loc, *shapes]
+    k, *promoted, loc = promote(name, k, *shapes, loc)
+    return [k - loc, *promoted]

@@ -16,7 +16,7 @@ _RANK_METHODS = ("average", "min", "max", "dense", "ordinal")
 
 class ModeResult(NamedTuple):
     mode: Array
-    count: Array
+    count: Array  # type: ignore[assignment]  # SciPy's name, which hides tuple.count
 
 
 def _check_policy(name: str, nan_policy: str, *also: str) -> None:
