@@ -147,7 +147,9 @@ def _reduce(
     if not dtypes.is_integer(segment_ids.dtype):
         raise DTypeError(f"{name}: segment_ids must be integers, got {segment_ids.aval}; convert with .astype(int)")
     if operation in ("add", "multiply") and dtypes.is_bool(data.dtype):
-        raise DTypeError(f"{name}: data must be numbers, got {data.aval}; convert with .astype(int), or use segment_max")
+        raise DTypeError(
+            f"{name}: data must be numbers, got {data.aval}; convert with .astype(int), or use segment_max"
+        )
     if segment_ids.ndim != 1 or data.shape[:1] not in ((), (1,), segment_ids.shape):
         raise ShapeError(
             f"{name}: segment_ids must be a vector with one entry for each row of data, got data {data.aval} and "

@@ -570,7 +570,7 @@ SORTING = [
 
 # primitives that exist only inside others, or whose tests are the programs of test_closure.py and the files named
 ELSEWHERE = {
-    "scan": "test_closure", "cond": "test_closure", "while": "test_closure", "jit": "test_closure", "checkpoint": "test_closure",
+    "scan": "test_closure", "cond": "test_closure", "custom_linear_solve": "test_implicit", "while": "test_closure", "jit": "test_closure", "checkpoint": "test_closure",
     "custom_jvp_call": "test_closure", "custom_vjp_call": "test_custom_rules", "custom_vjp_linear": "test_custom_rules",
     "custom_vmap_call": "test_custom_rules", "pure_callback": "test_callbacks", "callback": "test_callbacks", "fused": "test_fuse",
     "psum": "test_collectives", "pmax": "test_collectives", "pmin": "test_collectives", "all_gather": "test_collectives",

@@ -82,7 +82,7 @@ def test_aux_may_be_anything():
 
 
 def test_integers():
-    with pytest.raises(errors.TransformError, match="int32.*allow_int"):
+    with pytest.raises(errors.TransformError, match=r"int32.*allow_int"):
         grad(lambda n: n * 2.0)(3)
     gn, gx = grad(lambda n, x: jnp.sum(n) * x, argnums=(0, 1), allow_int=True)(np.arange(3), 2.0)
     assert np.asarray(gn).dtype == float0 and np.shape(gn) == (3,) and gx == 3
@@ -140,7 +140,7 @@ def test_pullbacks_are_pytrees():
 
 def test_linearize_runs_the_function_once():
     calls = []
-    out, push = linearize(lambda x: calls.append(1) or jnp.sin(x) ** 2, 1.0)
+    _, push = linearize(lambda x: calls.append(1) or jnp.sin(x) ** 2, 1.0)
     for t in (1.0, 2.0):
         close(push(t), t * np.sin(2.0))
     assert len(calls) == 1
@@ -418,7 +418,7 @@ def test_gradients_keep_the_dtype(dtype):
     with asgfn.enable_x64():
         want = grad(f)(jnp.asarray(np.asarray(x), np.float64))
     close(np.asarray(g, np.float64), want, 40 * float(ml_dtypes.finfo(dtype).eps))
-    out, moved = jvp(f, (x,), (jnp.ones(5, dtype),))
+    _, moved = jvp(f, (x,), (jnp.ones(5, dtype),))
     assert moved.dtype == dtype
     mixed = grad(lambda h: jnp.sum(h.astype(np.float32) ** 2))(x)
     assert mixed.dtype == dtype

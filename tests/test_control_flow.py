@@ -89,7 +89,7 @@ def test_scan_promotes_weak_carries():
 
 
 def test_scan_lengths():
-    for arguments in (dict(xs=XS, length=3), dict(xs=(XS, XS[:2])), dict(xs=None)):
+    for arguments in ({"xs": XS, "length": 3}, {"xs": (XS, XS[:2])}, {"xs": None}):
         with pytest.raises(errors.ShapeError):
             lax.scan(lambda c, x: (c, None), 0.0, **arguments)
     with pytest.raises(errors.ShapeError, match="scalar"):
@@ -111,7 +111,7 @@ def test_scan_closes_over_traced_values():
     close(vmap(f, in_axes=(0, None, None))(XS, *args[1:]), vmap(unrolled, in_axes=(0, None, None))(XS, *args[1:]))
     close(hessian(total(f), argnums=(0, 1))(*args), hessian(total(unrolled), argnums=(0, 1))(*args), 1e-4)
     # what does not depend on the loop is not stored once a step
-    stacked = [n for n in asgfn.trace(grad(total(f)))(*args).nodes if n.primitive.name == "scan"][0]
+    stacked = next(n for n in asgfn.trace(grad(total(f)))(*args).nodes if n.primitive.name == "scan")
     assert "cos" not in primitives(stacked.params["asg"])
 
 
@@ -169,7 +169,7 @@ def test_checkpoint_inside_scan():
     plain = lambda x: sum(map(jnp.sum, lax.scan(step, x, XS)))
     saving = lambda x: sum(map(jnp.sum, lax.scan(asgfn.checkpoint(step), x, XS)))
     assert_same_derivatives(saving, plain, jnp.float32(0.6))
-    stacks = lambda f: [n for n in asgfn.trace(grad(f))(jnp.float32(1)).nodes if n.primitive.name == "scan"][0].out_types
+    stacks = lambda f: next(n for n in asgfn.trace(grad(f))(jnp.float32(1)).nodes if n.primitive.name == "scan").out_types
     assert len(stacks(saving)) < len(stacks(plain))
 
 

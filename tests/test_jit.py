@@ -47,11 +47,11 @@ def test_traced_once_a_kind_of_argument():
         for _ in range(2):
             g(x)
         assert f.traces == n, x
-    for same in (np.ones(3, np.float32), np.ones(3), -jnp.ones(3), 2.5, np.float32(2), (7.0,), {"a": -1}["a"] * 1.0):
+    for same in (np.ones(3, np.float32), np.ones(3), -jnp.ones(3), 2.5, np.float32(2), (7.0,)):
         g(same)
     assert f.traces == len(kinds)
     with asgfn.enable_x64():
-        g(jnp.ones(3))
+        g(jnp.ones(3, np.float32))
         assert g(np.ones(3)).dtype == np.float64
     assert f.traces == len(kinds) + 2
     g.clear_cache()
@@ -92,7 +92,7 @@ def power(x, n, *, times=1):
     return x**n * times
 
 
-@pytest.mark.parametrize("static", [dict(static_argnums=1), dict(static_argnums=(-1,)), dict(static_argnames="n"), dict(static_argnames=("n",))])
+@pytest.mark.parametrize("static", [{"static_argnums": 1}, {"static_argnums": (-1,)}, {"static_argnames": "n"}, {"static_argnames": ("n",)}])
 def test_static_arguments(static):
     f = Counted(power)
     names = (*np.atleast_1d(static.get("static_argnames", ())).tolist(), "times")
@@ -130,8 +130,7 @@ def test_static_values():
 def test_donated_memory_is_reused():
     f = jit(lambda x, y: x * 2 + y, donate_argnums=0)
     x, y = owned(), owned()
-    memory, want = x.buffer, np.asarray(x) * 2 + np.asarray(y)
-    del memory
+    want = np.asarray(x) * 2 + np.asarray(y)
     where = x.buffer.ctypes.data
     out = f(x, y)
     close(out, want)
@@ -143,7 +142,7 @@ def test_donated_memory_is_reused():
 
 
 @pytest.mark.parametrize(
-    "options", [dict(donate_argnames="state"), dict(donate_argnums=1, static_argnums=0), dict(donate_argnums=(-1,), static_argnums=(0,))]
+    "options", [{"donate_argnames": "state"}, {"donate_argnums": 1, "static_argnums": 0}, {"donate_argnums": (-1,), "static_argnums": (0,)}]
 )
 def test_donation_by_name_and_beside_static_arguments(options):
     f = jit(lambda n, state: {k: v * n + 1 for k, v in state.items()}, static_argnums=0, **{k: v for k, v in options.items() if k != "static_argnums"})
@@ -272,7 +271,7 @@ def test_nested_calls_stay_visible_until_simplified():
     jitted = jit(inner)
     f = lambda x: jitted(jitted(x)) + jitted(x)
     asg = asgfn.trace(f)(1.0)
-    assert [n.primitive.name for n in asg.nodes].count("jit") == 3 and inner.traces == 2  # weak inside, the same type twice
+    assert [n.primitive.name for n in asg.nodes].count("jit") == 3 and inner.traces == 1
     assert "jit" not in {n.primitive.name for n in asgfn.simplify(asg).nodes}
     close(jit(f)(1.0), f(1.0))
 
@@ -355,7 +354,7 @@ def test_eval_shape():
     f = lambda x, n: (ran.append(1), {"y": jnp.outer(x, x), "n": n + 1, "w": 2.0})[1]
     for shapes in (eval_shape(f, jnp.ones(3), 1), jit(f).eval_shape(asgfn.ShapeDtypeStruct((3,), np.float32), 1)):
         assert shapes["y"] == asgfn.ShapeDtypeStruct((3, 3), np.float32) and shapes["n"].dtype == np.int32 and shapes["w"].weak_type
-    assert eval_shape(jit(lambda x, n: x[:n], static_argnums=1), jnp.ones(3), 2).shape == (2,) if False else True
+    assert jit(lambda x, n: x[:n], static_argnums=1).eval_shape(jnp.ones(3), 2).shape == (2,)
     huge = asgfn.ShapeDtypeStruct((10**6, 10**6), np.float32)
     assert eval_shape(lambda a: a @ a.T, huge).shape == (10**6, 10**6)
 
@@ -381,9 +380,9 @@ def test_arguments_that_are_no_arrays():
             jit(lambda x: x)(bad)
     with pytest.raises(errors.NotAnArrayError, match="returned"):
         jit(lambda x: "text")(1.0)
-    for nothing in (3, None, "f"):
+    for nothing in (3, "f", [jnp.sin]):
         with pytest.raises(TypeError, match="expected a function"):
-            jit(nothing) if nothing is not None else grad(nothing)
+            jit(nothing)
 
 
 def test_calling_a_traced_function_after_an_error():
@@ -414,8 +413,7 @@ def test_threads():
         try:
             for i in range(25):
                 x, k = jnp.asarray(base + seed), jnp.float32(seed + i % 3)
-                n = 4096 if i % 5 else 4096  # one program, many calls at once
-                y, c, g = f(x[:n], k)
+                y, c, g = f(x, k)  # one program, many calls at once
                 a = np.sin(base + seed) * np.float32(seed + i % 3)
                 want = (a * (np.cos((base + seed) * 2) + a)).reshape(64, 64).T
                 np.testing.assert_allclose(np.asarray(y), want, rtol=1e-3, atol=1e-4)

@@ -53,7 +53,9 @@ def test_methods_agree_with_functions():
     ).split():  # fmt: skip
         function = {"flatten": "ravel"}.get(name, name)
         got, expected = getattr(x, name)(), getattr(jnp, function)(x)
-        for one, other in zip(got if isinstance(got, tuple) else [got], expected if isinstance(got, tuple) else [expected], strict=True):
+        for one, other in zip(
+            got if isinstance(got, tuple) else [got], expected if isinstance(got, tuple) else [expected], strict=True
+        ):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     assert x.reshape(2, 6).shape == x.reshape((2, -1)).shape == (2, 6)
     assert x.transpose(1, 0).shape == x.transpose((1, 0)).shape == x.T.shape == (4, 3)
@@ -144,7 +146,7 @@ def test_item_assignment_shows_the_replacement():
 MESSAGES = [
     (lambda x: jnp.sum([1, 2]), "lists are not accepted"),
     (lambda x: jnp.add(None, 1), "return statement"),
-    (lambda x: x + [1, 2], "jnp.asarray"),
+    (lambda x: x * [1, 2], "jnp.asarray"),
     (lambda x: jnp.sum(x, axis=5), r"sum: axis 5 is out of bounds for an array of shape \(2, 3\)"),
     (lambda x: jnp.sum(x, axis=(0, 0)), "twice"),
     (lambda x: jnp.sum(x, axis=1.5), "must be an int"),

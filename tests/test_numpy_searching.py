@@ -135,7 +135,11 @@ def test_isin(method):
         same(jnp.isin(X, test, invert=invert, method=method), np.isin(X, test, invert=invert))
 
 
-SETS = [(np.array([3, 1, 2, 3]), np.array([2, 3, 7])), (np.array([1, 1]), np.array([1])), (np.array([5]), np.array([2, 2, 9]))]
+SETS = [
+    (np.array([3, 1, 2, 3]), np.array([2, 3, 7])),
+    (np.array([1, 1]), np.array([1])),
+    (np.array([5]), np.array([2, 2, 9])),
+]
 
 
 @pytest.mark.parametrize(("a", "b"), SETS)

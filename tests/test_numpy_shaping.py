@@ -148,7 +148,12 @@ def test_rearrangement(name, args, kwargs):
     if name == "reshape" and len(args) == 2:
         args = (args,)
     expected = getattr(np, name)(x, *args, **kwargs)
-    ours = tuple(jnp.asarray(a) if isinstance(a, np.ndarray) else (np.array(a) if isinstance(a, list) and name in ("delete", "insert") else a) for a in args)
+    ours = tuple(
+        jnp.asarray(a)
+        if isinstance(a, np.ndarray)
+        else (np.array(a) if isinstance(a, list) and name in ("delete", "insert") else a)
+        for a in args
+    )
     same(getattr(jnp, name)(jnp.asarray(x), *ours, **kwargs), expected)
     same(asgfn.jit(lambda a: getattr(jnp, name)(a, *ours, **kwargs))(x), expected)
 
@@ -236,9 +241,9 @@ def test_vectorize():
     dot = jnp.vectorize(jnp.dot, signature="(n),(n)->()")
     same(dot(X, X[0, 0]), X @ X[0, 0])
     scaled = jnp.vectorize(lambda v, s: (v.sum(), v * s), signature="(n),()->(),(n)")
-    total, product = scaled(X, np.ones((3, 1)) * 2)
-    same(product, np.broadcast_to(X[:, None] * 2, (2, 3, 3, 4)))
-    assert total.shape == (2, 3, 3)
+    total, product = scaled(X, np.ones((5, 1, 3)) * 2)
+    same(product, np.broadcast_to(X * 2, (5, 2, 3, 4)))
+    assert total.shape == (5, 2, 3)
     assert jnp.vectorize(lambda a, n: a * n, excluded={1})(jnp.arange(3), 2).tolist() == [0, 2, 4]
     with pytest.raises(ValueError, match="core dimension"):
         dot(jnp.ones(3), jnp.ones(4))
@@ -248,5 +253,8 @@ def test_vectorize():
 
 def test_apply_along_and_over_axes():
     for axis in range(3):
-        same(jnp.apply_along_axis(lambda v: v[:2] * v.sum(), axis, X), np.apply_along_axis(lambda v: v[:2] * v.sum(), axis, X))
+        same(
+            jnp.apply_along_axis(lambda v: v[:2] * v.sum(), axis, X),
+            np.apply_along_axis(lambda v: v[:2] * v.sum(), axis, X),
+        )
     same(jnp.apply_over_axes(jnp.sum, X, (0, 2)), np.apply_over_axes(np.sum, X, (0, 2)))

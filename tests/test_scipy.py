@@ -56,7 +56,8 @@ def test_accuracy(name):
         assert np.median(np.abs(actual[normal] / expected[normal] - 1)) < 1e-15
     # A float32 result is the float64 one, rounded.
     single = [np.asarray(a, np.float32) for a in args]
-    expected = reference(*(a.astype(np.float64) for a in single)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = reference(*(a.astype(np.float64) for a in single)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(f(*single)), expected, rtol=2e-7, atol=1e-38)
 
 

@@ -29,6 +29,7 @@ from asgfn.primitives.base import (
     tangent_type,
 )
 from asgfn.primitives.elementwise import neg
+from asgfn.primitives.shaping import convert_element_type
 from asgfn.tracing import Array, as_array, bind, trace_flat
 from asgfn.transforms.batching import MappedAxis, batch_graph
 from asgfn.transforms.custom import SymbolicZero, custom_jvp
@@ -116,8 +117,7 @@ def _axis_batch(
 
     new_solve, out = batched(solve)
     consts = [
-        x if d is None else move_batch_axis(x, d, 0)
-        for x, d in zip(args[:num_consts], dims[:num_consts], strict=True)
+        x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args[:num_consts], dims[:num_consts], strict=True)
     ]
     b = [bdim_at_front(x, d, axis.size) for x, d in zip(args[num_consts:], dims[num_consts:], strict=True)]
     outs = bind(
@@ -179,7 +179,9 @@ class _Closures:
         return trace_flat(lifted, [*(x.aval for x in self.captured), *own], name=graph.name, why=why)[0]
 
 
-def _check_same(name: str, what: str, f: Callable, tree: Any, types: Sequence[ArrayType], out_tree: Any, out: Any) -> None:
+def _check_same(
+    name: str, what: str, f: Callable, tree: Any, types: Sequence[ArrayType], out_tree: Any, out: Any
+) -> None:
     """Raises unless a function's result has the given structure and types."""
     if out_tree != tree:
         raise StructureError(
@@ -191,7 +193,9 @@ def _check_same(name: str, what: str, f: Callable, tree: Any, types: Sequence[Ar
         if a.shape != b.shape or a.dtype != b.dtype
     ]
     if rows:
-        raise StructureError(f"{name}: {function_name(f)} must return {what}, with the same types, but:\n" + "\n".join(rows))
+        raise StructureError(
+            f"{name}: {function_name(f)} must return {what}, with the same types, but:\n" + "\n".join(rows)
+        )
 
 
 def _split_aux(name: str, f: Callable, tree: Any, has_aux: bool) -> Any:
@@ -247,7 +251,9 @@ def custom_linear_solve(
     types = [x.aval.update(weak_type=False) for x in leaves]
     for path, t in zip(paths_of("b", tree), types, strict=True):
         if not dtypes.is_inexact(t.dtype):
-            raise DTypeError(f"{name}: {path} must be floating point or complex, got {t}; convert it with .astype(float)")
+            raise DTypeError(
+                f"{name}: {path} must be floating point or complex, got {t}; convert it with .astype(float)"
+            )
     in_tree = tree_structure(((b,), {}))
     labels = paths_of("x", tree)
     closures = _Closures()
@@ -277,7 +283,9 @@ def custom_linear_solve(
         def vecmat(v: Any) -> Any:
             flat, given = tree_flatten(v)
             if given != tree:
-                raise StructureError(f"{name}: the transposed operator takes something of structure {tree}, got {given}")
+                raise StructureError(
+                    f"{name}: the transposed operator takes something of structure {tree}, got {given}"
+                )
             return tree_unflatten(tree, run(turned, [*captured, *(as_array(x, name) for x in flat)]))
 
         at_vecmat = closures.add(_captured_last(turned, extra), captured)
@@ -375,7 +383,9 @@ def custom_root(
         _, shift = jvp_run(residual, [*x, *values], [*fixed, *ts])
         nonzero = [dtypes.is_inexact(v.dtype) for v in x]
         everything = [True] * n
-        _, linear, residuals, _ = linearize_run(residual, [*x, *values], [*nonzero, *([False] * len(values))], everything)
+        _, linear, residuals, _ = linearize_run(
+            residual, [*x, *values], [*nonzero, *([False] * len(values))], everything
+        )
 
         def g(v: Any) -> Any:
             flat, given = tree_flatten(v)
@@ -386,7 +396,9 @@ def custom_root(
         rhs = [neg(instantiate_zeros(t)) for t in shift]
         moved, moved_tree = tree_flatten(tangent_solve(g, tree_unflatten(tree, rhs)))
         moved = [as_array(t, name) for t in moved]
-        _check_same(name, "a tangent like initial_guess", tangent_solve, tree, types, moved_tree, [t.aval for t in moved])
+        _check_same(
+            name, "a tangent like initial_guess", tangent_solve, tree, types, moved_tree, [t.aval for t in moved]
+        )
         return outs, [*moved, *unmoved[n:]]
 
     implicit.defjvp(rule, symbolic_zeros=True)
@@ -395,8 +407,6 @@ def custom_root(
 
 def _like(values: Sequence[Any], types: Sequence[ArrayType]) -> list[Array]:
     """Python numbers among the values as arrays of the types that are expected."""
-    from asgfn.primitives.shaping import convert_element_type
-
     arrays = [as_array(v, "custom_root") for v in values]
     return [
         convert_element_type(x, t.dtype) if x.weak_type and x.dtype != t.dtype else x

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
-from typing import Any
+from typing import Any, Protocol, cast
 
 from asgfn.graph.asg import Asg
 
@@ -28,17 +28,25 @@ class _Key:
         return isinstance(other, _Key) and self.origins == other.origins and self.args == other.args
 
 
-def cached_by_graph(maxsize: int) -> Callable[[Callable], Callable]:
+class Cached(Protocol):
+    """A function that remembers its results, until `cache_clear()`."""
+
+    cache_clear: Callable[[], None]
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
+def cached_by_graph(maxsize: int) -> Callable[[Callable], Cached]:
     """`functools.lru_cache` for functions of graphs (and other hashable, positional arguments)."""
 
-    def decorate(f: Callable) -> Callable:
+    def decorate(f: Callable) -> Cached:
         remembered = lru_cache(maxsize)(lambda key: f(*key.args))
 
         def cached(*args: Any) -> Any:
             return remembered(_Key(args))
 
         update_wrapper(cached, f)
-        cached.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]
-        return cached
+        cached.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]  # a function has what it is given
+        return cast(Cached, cached)
 
     return decorate

@@ -4,6 +4,8 @@ from asgfn.control.associative import associative_scan as associative_scan
 from asgfn.control.associative import map as map
 from asgfn.control.cond import cond as cond
 from asgfn.control.cond import switch as switch
+from asgfn.control.implicit import custom_linear_solve as custom_linear_solve
+from asgfn.control.implicit import custom_root as custom_root
 from asgfn.control.scan import scan as scan
 from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.control.while_loop import fori_loop as fori_loop
@@ -170,3 +172,5 @@ from asgfn.primitives.transcendental import tan as tan
 from asgfn.primitives.transcendental import tanh as tanh
 from asgfn.primitives.windows import reduce_window as reduce_window
 from asgfn.primitives.windows import reduce_window_shape_tuple as reduce_window_shape_tuple
+from asgfn.primitives.fft import FftType as FftType
+from asgfn.primitives.fft import fft as fft

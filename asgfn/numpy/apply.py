@@ -98,9 +98,10 @@ def vectorize(
         def core(*values: Any) -> Any:
             full = dict(fixed) | dict(zip(positions, values, strict=False))
             mapped = dict(zip(keys, values[len(positions) :], strict=True))
+            sizes = _core_sizes(inputs, values)
             result = pyfunc(*(full[i] for i in range(len(args))), **named, **mapped)
             if cores is not None:
-                _check_results(result, cores[1], _core_sizes(inputs, values), str(signature))
+                _check_results(result, cores[1], sizes, str(signature))
             return result
 
         return _broadcast_map(core, arrays, [len(names) for names in inputs])(*arrays)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,11 +161,20 @@ def _promoted_directly(args: tuple[Any, ...]) -> list[Any] | None:
     return [constant(arg, dtype, weak) if type(arg) in JOINS else arg for arg in args]
 
 
+def _plain(x: Any) -> Any:
+    """Members of an IntEnum and other subclasses of Python's numbers as the numbers that they are."""
+    if isinstance(x, (int, float, complex)) and not isinstance(x, np.generic) and type(x) not in JOINS:
+        kind: Callable[[Any], complex] = next(kind for kind in (int, float, complex) if isinstance(x, kind))
+        return kind(x)
+    return x
+
+
 def promote_dtypes(*args: Any) -> list[Any]:
     """The arguments in their common dtype."""
     direct = _promoted_directly(args)
     if direct is not None:
         return direct
+    args = tuple(map(_plain, args))
     dtype, weak = dtypes.result_type(*args, return_weak=True)
     return [convert(arg, dtype, weak) for arg in args]
 
@@ -175,6 +184,7 @@ def promote_dtypes_inexact(*args: Any) -> list[Any]:
     direct = _promoted_directly(args)
     if direct is not None and direct[0].aval.dtype in INEXACT:
         return direct
+    args = tuple(map(_plain, args))
     dtype, weak = dtypes.result_type(*args, return_weak=True)
     dtype = to_inexact(dtype)
     return [convert(arg, dtype, weak) for arg in args]

@@ -193,7 +193,8 @@ def _from_numpy_sequence(data: Any, leaves: list[Any], dtype: np.dtype | None) -
         with np.errstate(all="ignore"):
             value = (
                 np.array(data)
-                if leaf_types & {float, complex} and not dtypes.is_inexact(dtype)
+                if (complex in leaf_types and not dtypes.is_complex(dtype))
+                or (float in leaf_types and not dtypes.is_inexact(dtype))
                 else np.array(data, dtype)
             )
             value = _real_if_asked(value, dtype).astype(dtype, copy=False)

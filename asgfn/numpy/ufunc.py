@@ -82,10 +82,14 @@ class ufunc:
         axes = normalize_axes(name, axis, a.shape)
         neutral = self.identity if initial is None else initial
         if where is not None:
-            if neutral is None:
-                raise ShapeError(f"{name}: with where=, initial= must be given, for the function has no identity")
+            # where the function has no identity, `initial` can stand in for what is left out if repeating it is harmless
+            fill = initial if self.identity is None and self.__name__ in _IDEMPOTENT else self.identity
+            if fill is None:
+                raise ShapeError(
+                    f"{name}: where= needs a function with an identity, or maximum or minimum with initial="
+                )
             mask = broadcast_operand(to_array(name, where), a.shape)
-            a = lax.select(mask, a, filled(a.shape, neutral, a.dtype))
+            a = lax.select(mask, a, convert(fill, a.dtype))
         if neutral is None and 0 in (a.shape[axis] for axis in axes):
             raise ShapeError(f"{name}: an empty axis in shape {a.shape} needs initial=, the function has no identity")
         shape = tuple(1 if i in axes else size for i, size in enumerate(a.shape))
@@ -193,6 +197,7 @@ class ufunc:
         return convert(a, np.dtype(np.bool_)) if self.__name__.startswith("logical") else a
 
 
+_IDEMPOTENT = ("maximum", "minimum")
 _SCATTERS = {"add": "add", "multiply": "multiply", "minimum": "min", "maximum": "max"}
 
 

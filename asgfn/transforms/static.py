@@ -61,7 +61,7 @@ class StaticArguments:
         count = len(self.positional)
         found_nums = {n + count if n < 0 and count else n for n in nums}
         # an argument named in one way may be passed in the other
-        found_names = set(names) | {self.positional[n] for n in found_nums if n < count}
+        found_names = set(names) | {self.positional[n] for n in found_nums if 0 <= n < count}
         found_nums |= {i for i, n in enumerate(self.positional) if n in found_names}
         self.nums = tuple(sorted(found_nums))
         self.names = tuple(sorted(found_names))

@@ -202,7 +202,9 @@ class Program:
             base.flags.writeable = True
         except ValueError:  # memory that belongs to somebody else
             return function(*args)
-        return function(*args, out=base.view(t.dtype).reshape(t.shape))
+        if base.dtype != t.dtype or base.shape != t.shape:
+            base = base.view(t.dtype).reshape(t.shape)
+        return function(*args, out=base)
 
     def _checked(self, buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
         env: list[Any] = [*buffers, *self.constants]

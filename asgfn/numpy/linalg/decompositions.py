@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, overload
+from typing import NamedTuple
 
 from asgfn.numpy import indexing, manipulation, selection, sorting, ufuncs
 from asgfn.numpy.arguments import ArrayLike, promote_args_inexact
@@ -58,23 +58,6 @@ def qr(a: ArrayLike, mode: str = "reduced") -> Array | QRResult:
     return r if mode == "r" else QRResult(q, r)
 
 
-@overload
-def svd(
-    a: ArrayLike,
-    full_matrices: bool = ...,
-    compute_uv: Literal[True] = ...,
-    hermitian: bool = ...,
-    subset_by_index: tuple[int, int] | None = ...,
-) -> SVDResult: ...
-@overload
-def svd(
-    a: ArrayLike,
-    full_matrices: bool = ...,
-    *,
-    compute_uv: Literal[False],
-    hermitian: bool = ...,
-    subset_by_index: tuple[int, int] | None = ...,
-) -> Array: ...
 def svd(
     a: ArrayLike,
     full_matrices: bool = True,

@@ -78,7 +78,6 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
     assert b_dim is not None  # one of them is mapped
     # [..., n, m, size] becomes [..., n, m * size], and [..., size, m, n] becomes [..., size * m, n].
     axis, first = (b.ndim - 1, b.ndim - 2) if params["left_side"] else (b.ndim - 3, b.ndim - 3)
-    assert b_dim is not None
     b = move_batch_axis(b, b_dim, axis)
     shape = b.shape
     merged = reshape(b, (*shape[:first], shape[first] * shape[first + 1], *shape[first + 2 :]))

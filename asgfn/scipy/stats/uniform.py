@@ -24,7 +24,7 @@ def pdf(x: ArrayLike, loc: ArrayLike = 0, scale: ArrayLike = 1) -> Array:
 def cdf(x: ArrayLike, loc: ArrayLike = 0, scale: ArrayLike = 1) -> Array:
     """The probability of a value at or below x."""
     z, _ = located("uniform.cdf", x, loc=loc, scale=scale)
-    return jnp.clip(z, 0, 1)
+    return jnp.where(z < 0, 0, jnp.where(z > 1, 1, z))
 
 
 def ppf(q: ArrayLike, loc: ArrayLike = 0, scale: ArrayLike = 1) -> Array:
