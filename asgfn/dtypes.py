@@ -19,6 +19,11 @@ from asgfn.graph.types import ArrayType
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 float0 = np.dtype([("float0", np.void, 0)])  # the tangent dtype of integers and booleans; it holds nothing
 
+
+class prng_key(np.void):  # type: ignore[misc]
+    """The scalar type of random keys: `jnp.issubdtype(x.dtype, prng_key)` tells keys from numbers."""
+
+
 _WIDE = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
 _NARROW = {np.dtype(wide): np.dtype(narrow) for wide, narrow in _WIDE.items()}
 

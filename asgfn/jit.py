@@ -66,9 +66,10 @@ _NOBODY_ELSE = _references(concrete(np.zeros(()), ArrayType((), np.float64)))
 
 def _buffers(leaves: Sequence[Any], donated: Sequence[bool]) -> list[Any]:
     """What a program is called with. Donated memory that somebody else sees too is copied: a view of it, a graph that
-    holds it as a constant, NumPy, or another argument of the same call must not change when the program writes there."""
+    holds it as a constant, NumPy, or another argument of the same call must not change when the program writes there.
+    A scalar may be one of those that `as_array` and `constant` remember, so that everybody may have it."""
     shared = [
-        given and (_references(x) > _NOBODY_ELSE or sum(x is y for y in leaves) > 1)
+        given and (x.ndim == 0 or _references(x) > _NOBODY_ELSE or sum(x is y for y in leaves) > 1)
         for x, given in zip(leaves, donated or [False] * len(leaves), strict=True)
     ]
     return [
@@ -78,9 +79,9 @@ def _buffers(leaves: Sequence[Any], donated: Sequence[bool]) -> list[Any]:
 
 
 def _delete(leaves: Sequence[Any], donated: Sequence[bool]) -> None:
-    """The user's arrays that were donated are gone."""
+    """The user's arrays that were donated are gone; but not scalars, see `_buffers`."""
     for x, given in zip(leaves, donated or [False] * len(leaves), strict=True):
-        if given and type(x) is ConcreteArray:
+        if given and type(x) is ConcreteArray and x.ndim:
             x.delete()
 
 
@@ -262,7 +263,8 @@ class Jitted:
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """Types of the result as `ShapeDtypeStruct`s, without computing anything."""
-        return eval_shape(self._fun, *args, **kwargs)
+        fun, dynamic, named = self._static.bind(args, kwargs)
+        return eval_shape(fun, *dynamic, **named)
 
     def clear_cache(self) -> None:
         """Forgets everything traced and compiled."""

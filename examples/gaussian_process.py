@@ -106,33 +106,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     error = float(np.sqrt(np.mean((mean - real)[observed] ** 2)))
     print(f"error where there are data: {error:.3f}; the 95% band covers {inside.mean():.0%} of the curve")
     gap = (new > 3.5) & (new < 5)
-    print(
-        f"standard deviation {deviation[observed].mean():.3f} at the data, up to {deviation[gap].max():.3f} in the gap"
-    )
+    at_data, in_gap = deviation[observed].mean(), deviation[gap].max()
+    print(f"standard deviation {at_data:.3f} at the data, up to {in_gap:.3f} in the gap")
 
     figure, (left, right) = pictures.panels(2)
     plot.losses(history, ax=left, ylabel="-log likelihood / nats", title="The settings are fitted")
-    right.fill_between(
-        new,
-        mean - 1.96 * deviation,
-        mean + 1.96 * deviation,
-        color=pictures.BLUE,
-        alpha=0.18,
-        linewidth=0,
-        label="95% band",
-    )
+    low, high = mean - 1.96 * deviation, mean + 1.96 * deviation
+    right.fill_between(new, low, high, color=pictures.BLUE, alpha=0.18, linewidth=0, label="95% band")
     right.plot(new, mean, color=pictures.BLUE, linewidth=2, label="prediction")
     right.plot(new, real, color=pictures.INK, linewidth=1, linestyle="--", label="truth")
-    right.plot(
-        x,
-        y,
-        "o",
-        color=pictures.RED,
-        markersize=4.5,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-        label="observations",
-    )
+    right.plot(x, y, "o", color=pictures.RED, markersize=4.5, markeredgecolor="white", label="observations")
     pictures.style(right, "The curve, and how certain it is", "x", "y")
     pictures.save(figure, options.out, "process.png")
     return {"noise": noise, "scale": scale, "error": error, "coverage": float(inside.mean())}

@@ -96,7 +96,12 @@ def test_integers():
 
 
 def test_outputs_without_gradient_are_refused():
-    for f, words in ((lambda x: 3, "int32"), (lambda x: x > 0, "bool"), (lambda x: x * 1j, "complex"), (lambda x: None, "NoneType")):
+    for f, words in (
+        (lambda x: 3, "int32"),
+        (lambda x: x > 0, "bool"),
+        (lambda x: x * 1j, "complex"),
+        (lambda x: None, "NoneType"),
+    ):
         with pytest.raises(errors.TransformError, match=words):
             grad(f)(1.0)
 
@@ -341,7 +346,9 @@ def test_zeros_are_not_computed():
     carried = lambda x: lax.scan(lambda c, v: ((c[0] * v, c[1] + 1), c[1]), (x, 0.0), jnp.ones(3))[0][0]
     body = asgfn.trace(grad(carried))(1.0)
     backward = [n for n in body.nodes if n.primitive.name == "scan"][-1]
-    assert len([t for t in backward.out_types if t.dtype == np.float32 and t.shape == ()]) == 1  # only x's cotangent goes round
+    assert (
+        len([t for t in backward.out_types if t.dtype == np.float32 and t.shape == ()]) == 1
+    )  # only x's cotangent goes round
 
 
 def test_forward_values_are_shared_with_the_backward_pass():
@@ -368,7 +375,13 @@ POLICIES = asgfn.checkpoint_policies
 def test_checkpoint_saves_only_arguments():
     w, x = jnp.ones((3, 3)) * 0.1, jnp.ones((2, 3))
     want = grad(block, argnums=(0, 1))(w, x)
-    for policy in (None, POLICIES.everything_saveable, POLICIES.nothing_saveable, POLICIES.dots_saveable, POLICIES.save_only_these_names("hidden")):
+    for policy in (
+        None,
+        POLICIES.everything_saveable,
+        POLICIES.nothing_saveable,
+        POLICIES.dots_saveable,
+        POLICIES.save_only_these_names("hidden"),
+    ):
         for wrap in (lambda f: f, jit, lambda f: lambda *a: vmap(f)(*(v[None] for v in a))):
             got = wrap(grad(asgfn.checkpoint(block, policy=policy), argnums=(0, 1)))(w, x)
             tree_map(lambda a, b: close(jnp.reshape(a, b.shape), b), tuple(got), want)
@@ -381,7 +394,10 @@ def test_checkpoint_policies_choose_what_is_kept():
     kept = saved_residuals(asgfn.checkpoint(block, policy=POLICIES.save_only_these_names("hidden")), w, x)
     assert [str(t) for t, _ in kept] == ["float32[3,3]", "float32[2,3]", "float32[2,3]"]
     count = lambda f: [n.primitive.name for n in asgfn.simplify(asgfn.trace(f)(w, x)).nodes].count("dot_general")
-    again, kept, plain = (count(value_and_grad(f)) for f in (asgfn.checkpoint(block), asgfn.checkpoint(block, policy=POLICIES.dots_saveable), block))
+    again, kept, plain = (
+        count(value_and_grad(f))
+        for f in (asgfn.checkpoint(block), asgfn.checkpoint(block, policy=POLICIES.dots_saveable), block)
+    )
     assert again > kept == plain
     everything = lambda p, *t, **k: True
     assert len(saved(asgfn.checkpoint(block, policy=everything), w, x)) >= len(saved(block, w, x))

@@ -117,7 +117,15 @@ def test_scan_closes_over_traced_values():
 
 def orders(f):
     """f's derivatives of order 1 to 3 in several mixtures of modes."""
-    yield from (grad(f), grad(grad(f)), jacfwd(grad(f)), grad(jacfwd(f)), jacfwd(jacfwd(f)), grad(grad(grad(f))), jacfwd(grad(jacfwd(f))))
+    yield from (
+        grad(f),
+        grad(grad(f)),
+        jacfwd(grad(f)),
+        grad(jacfwd(f)),
+        jacfwd(jacfwd(f)),
+        grad(grad(grad(f))),
+        jacfwd(grad(jacfwd(f))),
+    )
 
 
 def assert_same_derivatives(f, g, x, rtol=2e-4):
@@ -169,7 +177,9 @@ def test_checkpoint_inside_scan():
     plain = lambda x: sum(map(jnp.sum, lax.scan(step, x, XS)))
     saving = lambda x: sum(map(jnp.sum, lax.scan(asgfn.checkpoint(step), x, XS)))
     assert_same_derivatives(saving, plain, jnp.float32(0.6))
-    stacks = lambda f: next(n for n in asgfn.trace(grad(f))(jnp.float32(1)).nodes if n.primitive.name == "scan").out_types
+    stacks = lambda f: (
+        next(n for n in asgfn.trace(grad(f))(jnp.float32(1)).nodes if n.primitive.name == "scan").out_types
+    )
     assert len(stacks(saving)) < len(stacks(plain))
 
 
@@ -202,7 +212,10 @@ def test_vmap_of_scan(axes):
     f = lambda w, init, xs: lax.scan(lambda c, x: (c * w + x, (c[0], x)), init, xs)
     rng = np.random.default_rng(0)
     arrays = [np.float32(rng.normal(size=np.shape(a))) for a in (w, init, xs)]
-    args = [a if d is None else np.stack([a, 2 * a, a - 1], axis=min(d, np.ndim(a))) for a, d in zip(arrays, axes, strict=True)]
+    args = [
+        a if d is None else np.stack([a, 2 * a, a - 1], axis=min(d, np.ndim(a)))
+        for a, d in zip(arrays, axes, strict=True)
+    ]
     axes = [None if d is None else min(d, np.ndim(a)) for a, d in zip(arrays, axes, strict=True)]
     rows = [f(*(a if d is None else np.take(a, i, d) for a, d in zip(args, axes, strict=True))) for i in range(3)]
     close(vmap(f, in_axes=tuple(axes))(*args), tree_map(lambda *r: jnp.stack(r), *rows))
@@ -287,20 +300,26 @@ def test_vmap_of_cond(axes):
     close(vmap(f, in_axes=axes)(*args), want)
     total = lambda *a: sum(jnp.sum(v) for v in tree_leaves(vmap(f, in_axes=axes)(*a)))
     unrolled = lambda *a: sum(
-        jnp.sum(v) for i in range(3) for v in tree_leaves(f(*(x if d is None else x[i] for x, d in zip(a, axes, strict=True))))
+        jnp.sum(v)
+        for i in range(3)
+        for v in tree_leaves(f(*(x if d is None else x[i] for x, d in zip(a, axes, strict=True))))
     )
     close(grad(total, argnums=(1, 2))(*args), grad(unrolled, argnums=(1, 2))(*args))
     assert ("cond" in primitives(asgfn.trace(vmap(f, in_axes=axes))(*args))) == (axes[0] is None)
 
 
 def test_switch_under_a_batched_index():
-    got = vmap(lambda i, x: lax.switch(i, BRANCHES, x))(np.array([0, 3, 7, -1, 1]), np.float32([0.1, 0.2, 0.3, 0.4, 2.0]))
+    got = vmap(lambda i, x: lax.switch(i, BRANCHES, x))(
+        np.array([0, 3, 7, -1, 1]), np.float32([0.1, 0.2, 0.3, 0.4, 2.0])
+    )
     close(got, np.array([np.sin(0.1), np.exp(0.2) * XS[0], np.exp(0.3) * XS[0], np.sin(0.4), 8.0]))
 
 
 # ---------------------------------------------------------------------------------------------- while and fori
 def test_while_loop():
-    collatz = lambda n: lax.while_loop(lambda c: c[0] != 1, lambda c: (jnp.where(c[0] % 2, 3 * c[0] + 1, c[0] // 2), c[1] + 1), (n, 0))[1]
+    collatz = lambda n: lax.while_loop(
+        lambda c: c[0] != 1, lambda c: (jnp.where(c[0] % 2, 3 * c[0] + 1, c[0] // 2), c[1] + 1), (n, 0)
+    )[1]
     steps = [0, 1, 7, 2, 5, 8, 16, 3]
     assert [int(jit(collatz)(n)) for n in range(1, 9)] == steps
     close(vmap(collatz)(jnp.arange(1, 9)), np.array(steps))
@@ -373,7 +392,11 @@ def test_fori_loop():
             close(f(*bounds, body, (0, 0.5)), want)
     with asgfn.disable_jit():
         close(lax.fori_loop(2, 6, body, (0, 0.5)), want)
-    assert lax.fori_loop(5, 2, lambda i, c: c + 1, 7) == 7 == jit(lambda a, b: lax.fori_loop(a, b, lambda i, c: c + 1, 7))(5, 2)
+    assert (
+        lax.fori_loop(5, 2, lambda i, c: c + 1, 7)
+        == 7
+        == jit(lambda a, b: lax.fori_loop(a, b, lambda i, c: c + 1, 7))(5, 2)
+    )
     assert grad(lambda x, n: lax.fori_loop(0, n, lambda i, c: c * x, 1.0))(2.0, 3) == 12  # a known bound is static
     assert jacfwd(jit(lambda x, n: lax.fori_loop(0, n, lambda i, c: c * x, 1.0)))(2.0, 3) == 12
     close(vmap(lambda n: lax.fori_loop(0, n, lambda i, c: c + i, 0))(jnp.arange(5)), np.array([0, 0, 1, 3, 6]))

@@ -7,7 +7,21 @@ import pytest
 
 import asgfn
 import asgfn.numpy as jnp
-from asgfn import custom_gradient, custom_jvp, custom_vjp, errors, grad, hessian, jacfwd, jacrev, jit, jvp, lax, vjp, vmap
+from asgfn import (
+    custom_gradient,
+    custom_jvp,
+    custom_vjp,
+    errors,
+    grad,
+    hessian,
+    jacfwd,
+    jacrev,
+    jit,
+    jvp,
+    lax,
+    vjp,
+    vmap,
+)
 from asgfn.custom_batching import custom_vmap, sequential_vmap
 from asgfn.custom_derivatives import SymbolicZero, closure_convert, zero_from_primal
 
@@ -65,7 +79,10 @@ def test_rules_survive_vmap_and_control_flow(f):
     close(grad(lambda x: lax.scan(lambda c, _: (f(c), None), x, None, length=1)[0])(X), slope(0.7))
     close(grad(lambda x: lax.cond(x > 0, f, jnp.abs, x))(X), slope(0.7))
     close(vmap(grad(lambda x: lax.cond(x > 0, f, jnp.abs, x)))(XS), np.where(XS > 0, want, -1))
-    close(grad(lambda x: lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0] + 1, f(c[1])), (0, x), max_steps=3)[1])(X), slope(0.7))
+    close(
+        grad(lambda x: lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0] + 1, f(c[1])), (0, x), max_steps=3)[1])(X),
+        slope(0.7),
+    )
     close(grad(asgfn.checkpoint(lambda x: f(x) * 2))(X), 2 * slope(0.7))
     close(grad(lambda x: jnp.sum(lax.map(asgfn.checkpoint(f), x)))(XS), want)
     close(vmap(lambda x: vjp(f, x)[1](1.0)[0])(XS), want)
@@ -133,7 +150,10 @@ def test_symbolic_zeros_of_jvp():
         seen.append(tuple(type(t) is SymbolicZero for t in tangents))
         x, y, _ = primals
         tx, ty, _ = tangents
-        return f(*primals), (tx * y if not isinstance(tx, SymbolicZero) else x * ty, zero_from_primal(x, symbolic_zeros=True))
+        return f(*primals), (
+            tx * y if not isinstance(tx, SymbolicZero) else x * ty,
+            zero_from_primal(x, symbolic_zeros=True),
+        )
 
     f.defjvp(rule, symbolic_zeros=True)
     assert grad(lambda x: f(x, 5.0, 1)[0])(3.0) == 5 and grad(lambda y: f(3.0, y, 1)[0])(5.0) == 3

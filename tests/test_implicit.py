@@ -209,7 +209,7 @@ def test_root_of_a_system():
         def residual(x):
             return jnp.array([x[0] ** 2 + a * x[1] - n, jnp.sin(x[0]) + 3 * x[1] - a**2])
 
-        root, steps = lax.custom_root(residual, jnp.ones(2), solve, tangent_solve, has_aux=True)
+        root, _ = lax.custom_root(residual, jnp.ones(2), solve, tangent_solve, has_aux=True)
         return root
 
     check_jvp(lambda a: f(a, 2), (0.7,))
@@ -247,7 +247,7 @@ def test_root_of_a_pytree_with_loop_solver():
 def test_root_errors():
     with pytest.raises(StructureError, match="initial_guess"):
         lax.custom_root(lambda x: (x, x), 1.0, newton, scalar_solve)
-    with pytest.raises(StructureError, match="tangent_solve|tangent like"):
+    with pytest.raises(StructureError, match=r"tangent_solve|tangent like"):
         asgfn.grad(lambda a: lax.custom_root(lambda x: x - a, 1.0, lambda f, x: x, lambda g, y: (y, y)))(1.0)
     with pytest.raises(TypeError, match="solve must be a function"):
         lax.custom_root(lambda x: x, 1.0, None, scalar_solve)

@@ -83,7 +83,12 @@ def test_cache_misses_are_explained(caplog):
     with caplog.at_level(logging.WARNING, "asgfn"), asgfn.config.override(explain_cache_misses=True, log_compiles=True):
         g(jnp.ones(3))
         g(jnp.ones(4))
-    assert "first time" in caplog.text and "float32[3]" in caplog.text and "float32[4]" in caplog.text and "compiled" in caplog.text
+    assert (
+        "first time" in caplog.text
+        and "float32[3]" in caplog.text
+        and "float32[4]" in caplog.text
+        and "compiled" in caplog.text
+    )
 
 
 # ---------------------------------------------------------------------------------------------- static arguments
@@ -92,7 +97,9 @@ def power(x, n, *, times=1):
     return x**n * times
 
 
-@pytest.mark.parametrize("static", [{"static_argnums": 1}, {"static_argnums": (-1,)}, {"static_argnames": "n"}, {"static_argnames": ("n",)}])
+@pytest.mark.parametrize(
+    "static", [{"static_argnums": 1}, {"static_argnums": (-1,)}, {"static_argnames": "n"}, {"static_argnames": ("n",)}]
+)
 def test_static_arguments(static):
     f = Counted(power)
     names = (*np.atleast_1d(static.get("static_argnames", ())).tolist(), "times")
@@ -142,10 +149,19 @@ def test_donated_memory_is_reused():
 
 
 @pytest.mark.parametrize(
-    "options", [{"donate_argnames": "state"}, {"donate_argnums": 1, "static_argnums": 0}, {"donate_argnums": (-1,), "static_argnums": (0,)}]
+    "options",
+    [
+        {"donate_argnames": "state"},
+        {"donate_argnums": 1, "static_argnums": 0},
+        {"donate_argnums": (-1,), "static_argnums": (0,)},
+    ],
 )
 def test_donation_by_name_and_beside_static_arguments(options):
-    f = jit(lambda n, state: {k: v * n + 1 for k, v in state.items()}, static_argnums=0, **{k: v for k, v in options.items() if k != "static_argnums"})
+    f = jit(
+        lambda n, state: {k: v * n + 1 for k, v in state.items()},
+        static_argnums=0,
+        **{k: v for k, v in options.items() if k != "static_argnums"},
+    )
     for call in (lambda s: f(3, s), lambda s: f(3, state=s)):
         state = {"a": owned(), "b": jnp.ones(2)}
         want = {k: np.array(v) * 3 + 1 for k, v in state.items()}
@@ -153,6 +169,17 @@ def test_donation_by_name_and_beside_static_arguments(options):
         assert all(v.is_deleted() for v in state.values())
         for k, v in want.items():
             close(out[k], v)
+
+
+def test_donated_scalars_are_nobodys_loss():
+    """Scalars of equal value may be one object behind the scenes."""
+    f = jit(lambda x: x + 1, donate_argnums=0)
+    others = [jnp.zeros((), jnp.int32), jnp.ones(()), jnp.asarray(2.5)]
+    for x in (jnp.zeros((), jnp.int32), jnp.ones(()), jnp.asarray(2.5), 2.5, 0, 1.0):
+        close(f(x), np.asarray(x) + 1)
+    assert [float(x) for x in others] == [0.0, 1.0, 2.5]
+    close(jnp.zeros(()) + 2.5, 2.5)
+    close(jnp.ones(()) * jnp.arange(3), [0, 1, 2])
 
 
 def test_what_shares_donated_memory_does_not_change():
@@ -179,7 +206,13 @@ def test_what_shares_donated_memory_does_not_change():
 
 
 def test_donated_but_not_usable():
-    for f, shape in ((lambda x: x.sum(), 4096), (lambda x: x, 4096), (lambda x: x.astype(jnp.int8), 4096), (lambda x: jnp.ones(3), 4096), (lambda x: x + 1, 0)):
+    for f, shape in (
+        (lambda x: x.sum(), 4096),
+        (lambda x: x, 4096),
+        (lambda x: x.astype(jnp.int8), 4096),
+        (lambda x: jnp.ones(3), 4096),
+        (lambda x: x + 1, 0),
+    ):
         x = owned(shape)
         want = f(np.array(x)) if shape == 0 else np.asarray(f(jnp.asarray(np.array(x))))
         close(jit(f, donate_argnums=0)(x), want)
@@ -206,7 +239,13 @@ def test_training_loop_in_place():
 # ---------------------------------------------------------------------------------------------- aliasing
 def test_outputs_do_not_alias_what_users_can_write_to():
     x = np.arange(4096, dtype=np.float32)
-    for f in (lambda x: x, lambda x: x.reshape(64, 64).T, lambda x: x[::2], lambda x: (x, x), lambda x: lax.stop_gradient(x)):
+    for f in (
+        lambda x: x,
+        lambda x: x.reshape(64, 64).T,
+        lambda x: x[::2],
+        lambda x: (x, x),
+        lambda x: lax.stop_gradient(x),
+    ):
         g = jit(f)
         outs = g(x)
         before = [np.array(o) for o in (outs if isinstance(outs, tuple) else (outs,))]
@@ -327,7 +366,11 @@ def test_lower_and_compile():
     shapes = {"w": asgfn.ShapeDtypeStruct((3, 4), np.float32)}, asgfn.ShapeDtypeStruct((2, 3), np.float32)
     lowered = f.lower(*shapes, 2)
     assert [n.primitive.name for n in lowered.asg.nodes] == ["dot_general", "tanh", "mul"]
-    assert "dot_general" in lowered.as_text() and lowered.out_info["y"].shape == (2, 4) and lowered.in_avals == lowered.asg.inputs
+    assert (
+        "dot_general" in lowered.as_text()
+        and lowered.out_info["y"].shape == (2, 4)
+        and lowered.in_avals == lowered.asg.inputs
+    )
     compiled = lowered.compile()
     p, x = {"w": jnp.ones((3, 4))}, jnp.ones((2, 3))
     close(compiled(p, x)["y"], 2 * np.tanh(3 * np.ones((2, 4))))
@@ -353,7 +396,11 @@ def test_eval_shape():
     ran = []
     f = lambda x, n: (ran.append(1), {"y": jnp.outer(x, x), "n": n + 1, "w": 2.0})[1]
     for shapes in (eval_shape(f, jnp.ones(3), 1), jit(f).eval_shape(asgfn.ShapeDtypeStruct((3,), np.float32), 1)):
-        assert shapes["y"] == asgfn.ShapeDtypeStruct((3, 3), np.float32) and shapes["n"].dtype == np.int32 and shapes["w"].weak_type
+        assert (
+            shapes["y"] == asgfn.ShapeDtypeStruct((3, 3), np.float32)
+            and shapes["n"].dtype == np.int32
+            and shapes["w"].weak_type
+        )
     assert jit(lambda x, n: x[:n], static_argnums=1).eval_shape(jnp.ones(3), 2).shape == (2,)
     huge = asgfn.ShapeDtypeStruct((10**6, 10**6), np.float32)
     assert eval_shape(lambda a: a @ a.T, huge).shape == (10**6, 10**6)
@@ -404,7 +451,11 @@ def test_threads():
     def f(x, k):
         a = jnp.sin(x) * k
         b = jnp.cos(x * 2) + a
-        return (a * b).reshape(64, 64).T, lax.scan(lambda c, v: (c + v, c), 0.0, x[:50])[0], grad(lambda y: jnp.sum(y**2 * k))(x)
+        return (
+            (a * b).reshape(64, 64).T,
+            lax.scan(lambda c, v: (c + v, c), 0.0, x[:50])[0],
+            grad(lambda y: jnp.sum(y**2 * k))(x),
+        )
 
     base = np.linspace(0, 1, 4096, dtype=np.float32)
     failures = []
@@ -418,7 +469,9 @@ def test_threads():
                 want = (a * (np.cos((base + seed) * 2) + a)).reshape(64, 64).T
                 np.testing.assert_allclose(np.asarray(y), want, rtol=1e-3, atol=1e-4)
                 np.testing.assert_allclose(float(c), (base + seed)[:50].sum(), rtol=1e-4, atol=1e-4)
-                np.testing.assert_allclose(np.asarray(g), 2 * (base + seed) * np.float32(seed + i % 3), rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(
+                    np.asarray(g), 2 * (base + seed) * np.float32(seed + i % 3), rtol=1e-5, atol=1e-6
+                )
         except BaseException as error:
             failures.append(error)
 

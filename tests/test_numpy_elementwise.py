@@ -224,3 +224,12 @@ def test_ufunc_methods():
         jnp.add.at(jnp.zeros(3), 0, 1.0)
     double_add = jnp.frompyfunc(lambda p, q: p + 2 * q, 2, 1)
     same(double_add.reduce(jnp.array([1, 2, 3])), 1 + 4 + 6)
+
+
+@pytest.mark.parametrize("f", [jnp.logaddexp, jnp.logaddexp2])
+def test_logaddexp_is_smooth_where_its_arguments_are_equal(f):
+    scale = math.log(2) if f is jnp.logaddexp2 else 1.0
+    for x in (0.0, -7.5, 80.0):
+        same(asgfn.grad(f, (0, 1))(x, x), [0.5, 0.5])
+        quarter = 0.25 * scale
+        same(asgfn.hessian(f, (0, 1))(x, x), [[quarter, -quarter], [-quarter, quarter]])

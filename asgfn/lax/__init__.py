@@ -1,5 +1,7 @@
 """`asgfn.lax`: every primitive operation as a function, with the names and meaning of `jax.lax`."""
 
+from typing import Any
+
 from asgfn.control.associative import associative_scan as associative_scan
 from asgfn.control.associative import map as map
 from asgfn.control.cond import cond as cond
@@ -10,6 +12,10 @@ from asgfn.control.scan import scan as scan
 from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.control.while_loop import fori_loop as fori_loop
 from asgfn.control.while_loop import while_loop as while_loop
+from asgfn.lax import linalg as linalg
+from asgfn.primitives.base import all_primitives, primitive
+from asgfn.primitives.broadcasting import broadcast_like as broadcast_like
+from asgfn.primitives.broadcasting import broadcast_shapes as broadcast_shapes
 from asgfn.primitives.callbacks import stop_gradient as stop_gradient
 from asgfn.primitives.collectives import all_gather as all_gather
 from asgfn.primitives.collectives import all_to_all as all_to_all
@@ -23,10 +29,12 @@ from asgfn.primitives.collectives import ppermute as ppermute
 from asgfn.primitives.collectives import pshuffle as pshuffle
 from asgfn.primitives.collectives import psum as psum
 from asgfn.primitives.collectives import psum_scatter as psum_scatter
+from asgfn.primitives.collectives import pswapaxes as pswapaxes
 from asgfn.primitives.convolution import ConvDimensionNumbers as ConvDimensionNumbers
 from asgfn.primitives.convolution import conv as conv
 from asgfn.primitives.convolution import conv_dimension_numbers as conv_dimension_numbers
 from asgfn.primitives.convolution import conv_general_dilated as conv_general_dilated
+from asgfn.primitives.convolution import conv_general_dilated_local as conv_general_dilated_local
 from asgfn.primitives.convolution import conv_general_dilated_patches as conv_general_dilated_patches
 from asgfn.primitives.convolution import conv_general_permutations as conv_general_permutations
 from asgfn.primitives.convolution import conv_transpose as conv_transpose
@@ -81,6 +89,8 @@ from asgfn.primitives.elementwise import shift_right_logical as shift_right_logi
 from asgfn.primitives.elementwise import sign as sign
 from asgfn.primitives.elementwise import square as square
 from asgfn.primitives.elementwise import sub as sub
+from asgfn.primitives.fft import FftType as FftType
+from asgfn.primitives.fft import fft as fft
 from asgfn.primitives.gather import GatherDimensionNumbers as GatherDimensionNumbers
 from asgfn.primitives.gather import GatherScatterMode as GatherScatterMode
 from asgfn.primitives.gather import ScatterDimensionNumbers as ScatterDimensionNumbers
@@ -88,6 +98,12 @@ from asgfn.primitives.gather import gather as gather
 from asgfn.primitives.padding import concatenate as concatenate
 from asgfn.primitives.padding import pad as pad
 from asgfn.primitives.padding import rev as rev
+from asgfn.primitives.pieces import index_take as index_take
+from asgfn.primitives.pieces import split as split
+from asgfn.primitives.pieces import stack as stack
+from asgfn.primitives.pieces import tile as tile
+from asgfn.primitives.pieces import unstack as unstack
+from asgfn.primitives.ragged import ragged_dot as ragged_dot
 from asgfn.primitives.reductions import argmax as argmax
 from asgfn.primitives.reductions import argmin as argmin
 from asgfn.primitives.reductions import reduce as reduce
@@ -130,6 +146,8 @@ from asgfn.primitives.slicing import dynamic_update_slice_in_dim as dynamic_upda
 from asgfn.primitives.slicing import index_in_dim as index_in_dim
 from asgfn.primitives.slicing import slice as slice
 from asgfn.primitives.slicing import slice_in_dim as slice_in_dim
+from asgfn.primitives.sorting import approx_max_k as approx_max_k
+from asgfn.primitives.sorting import approx_min_k as approx_min_k
 from asgfn.primitives.sorting import sort as sort
 from asgfn.primitives.sorting import sort_key_val as sort_key_val
 from asgfn.primitives.sorting import top_k as top_k
@@ -170,7 +188,13 @@ from asgfn.primitives.transcendental import sinh as sinh
 from asgfn.primitives.transcendental import sqrt as sqrt
 from asgfn.primitives.transcendental import tan as tan
 from asgfn.primitives.transcendental import tanh as tanh
+from asgfn.primitives.window_geometry import padtype_to_pads as padtype_to_pads
 from asgfn.primitives.windows import reduce_window as reduce_window
 from asgfn.primitives.windows import reduce_window_shape_tuple as reduce_window_shape_tuple
-from asgfn.primitives.fft import FftType as FftType
-from asgfn.primitives.fft import fft as fft
+
+
+def __getattr__(name: str) -> Any:
+    """`lax.sin_p` and the like: the primitive itself, for code that looks at graphs."""
+    if name.endswith("_p") and name[:-2] in all_primitives():
+        return primitive(name[:-2])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

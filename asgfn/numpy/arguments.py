@@ -19,6 +19,7 @@ from asgfn import dtypes, lax
 from asgfn.config import config
 from asgfn.errors import AxisError, ConcretizationError, DTypeError, NotAnArrayError, ShapeError
 from asgfn.graph import ArrayType
+from asgfn.primitives.broadcasting import broadcast_shapes as broadcast_shapes
 from asgfn.tracing import Array, ConcreteArray, Tracer, as_array
 from asgfn.tracing import concrete as concrete_array
 
@@ -215,28 +216,6 @@ def computation_dtype(dtype: Any) -> np.dtype:
 
 
 # ---------------------------------------------------------------------------------------------------------- shapes
-
-
-def broadcast_shapes(*shapes: int | Sequence[int], name: str = "broadcast_shapes") -> tuple[int, ...]:
-    """The shape that arrays of these shapes broadcast to; raises `ShapeError` when there is none.
-
-    >>> broadcast_shapes((3, 1), (4,))
-    (3, 4)
-    """
-    known = [(int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape) for shape in shapes]
-    rank = max(map(len, known), default=0)
-    result = [1] * rank
-    for shape in known:
-        for axis, size in enumerate(shape, start=rank - len(shape)):
-            if result[axis] == 1:
-                result[axis] = int(size)
-            elif size != 1 and size != result[axis]:
-                listed = ", ".join(map(str, known))
-                raise ShapeError(
-                    f"{name}: shapes {listed} do not broadcast: axis {axis - rank} has sizes {result[axis]} and {size}; "
-                    "sizes must be equal or 1, counted from the last axis"
-                )
-    return tuple(result)
 
 
 def broadcast_operand(x: Any, shape: tuple[int, ...]) -> Any:

@@ -20,6 +20,7 @@ from asgfn.primitives.base import (
     is_zero,
     tangent_type,
 )
+from asgfn.primitives.elementwise import neg
 from asgfn.primitives.gather import GatherDimensionNumbers, gather
 from asgfn.primitives.shaping import broadcasted_iota, canonical_axis, expand_dims
 from asgfn.tracing import Array, as_array, bind
@@ -170,4 +171,41 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Array, Array]:
     return bind(top_k_p, x, k=operator.index(k), axis=canonical_axis(axis, x.ndim, "top_k"))
 
 
-__all__ = ["sort", "sort_key_val", "top_k"]
+def approx_max_k(
+    operand: Any,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Array, Array]:
+    """The `k` largest elements along one axis, descending, and their positions (int32): `top_k` under another name.
+
+    The options are those of a hardware-specific approximate search. Here the search is exact, so its recall is 1 and they
+    make no difference.
+
+    Raises:
+        DTypeError: the operand is not floating point.
+        ShapeError, AxisError: as `top_k`.
+    """
+    x = as_array(operand, "approx_max_k")
+    check_dtype("approx_max_k", x.dtype, ("float",))
+    return top_k(x, k, axis=reduction_dimension)
+
+
+def approx_min_k(
+    operand: Any,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Array, Array]:
+    """The `k` least elements along one axis, ascending, and their positions (int32). See `approx_max_k`."""
+    x = as_array(operand, "approx_min_k")
+    check_dtype("approx_min_k", x.dtype, ("float",))
+    values, index = top_k(neg(x), k, axis=reduction_dimension)
+    return neg(values), index
+
+
+__all__ = ["approx_max_k", "approx_min_k", "sort", "sort_key_val", "top_k"]

@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from asgfn.dtypes import prng_key as prng_key
 from asgfn.errors import AxisError
 from asgfn.tree.keys import GetAttrKey
 from asgfn.tree.registry import register_pytree_with_keys
-
-
-class prng_key(np.void):  # type: ignore[misc]
-    """The scalar type of random keys: `jnp.issubdtype(x.dtype, prng_key)` tells keys from numbers."""
 
 
 class KeyDType:

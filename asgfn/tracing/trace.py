@@ -186,6 +186,9 @@ class Trace:
                     known.update(zip(range(record.first, record.first + len(out)), out, strict=True))
                 else:
                     known[record.first] = out
+                if record.primitive.effect:  # it has happened: the program gets its results and does not repeat it
+                    self.records.remove(record)
+                    self.captured_values.update((i, known[i]) for i in range(record.first, record.first + len(record.out_types)))
         finally:
             state.staging, state.source = saved
         return self.captured_values[tracer.id] if tracer.id in self.captured_values else known[tracer.id]
