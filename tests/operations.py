@@ -15,7 +15,7 @@ import numpy as np
 import scipy.special
 
 from asgfn import lax
-from asgfn.primitives import convolution
+from asgfn.primitives import convolution, linalg
 from asgfn.primitives.base import primitive
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -568,6 +568,37 @@ SORTING = [
     ),
 ]
 
+def _spd(x: Any) -> Any:
+    """A positive definite matrix made of any matrix, so that samples and their changes stay in the domain."""
+    n = x.shape[-1]
+    return lax.add(lax.dot(x, lax.transpose(x, (1, 0))), np.asarray(2 * np.eye(n), x.dtype))
+
+
+def _np_spd(x: np.ndarray) -> np.ndarray:
+    return x @ x.T + 2 * np.eye(len(x))
+
+
+_SQUARE = inside(-1, 1, (3, 3)) + np.diag([2.0, -2.5, 3.0])
+_BANDS = (np.float64([0, 0.3, -0.2]), np.float64([2, 2.5, 3]), np.float64([0.4, 0.1, 0]), inside(-1, 1, (3, 2)))
+LINALG = [
+    Operation("cholesky", lambda x: linalg.cholesky(_spd(x)), [(inside(-1, 1, (3, 3)),)], WIDE, lambda x: np.linalg.cholesky(_np_spd(x)), (0,), tolerance=10),
+    Operation("det", linalg.det, [(_SQUARE,)], WIDE, np.linalg.det, (0,), tolerance=10),
+    Operation("linear_solve", linalg.linear_solve, [(_SQUARE, inside(-1, 1, (3, 2)))], WIDE, np.linalg.solve, (0, 1), tolerance=10),
+    Operation("triangular_solve", lambda a, b: linalg.triangular_solve(a, b, left_side=True, lower=True), [(_SQUARE, inside(-1, 1, (3, 2)))], WIDE, lambda a, b: np.linalg.solve(np.tril(a), b), (0, 1), tolerance=10),
+    Operation("tridiagonal_solve", linalg.tridiagonal_solve, [_BANDS], WIDE, lambda dl, d, du, b: np.linalg.solve(np.diag(d) + np.diag(dl[1:], -1) + np.diag(du[:-1], 1), b), (3,), tolerance=10),
+    Operation("qr", lambda x: linalg.qr(x, full_matrices=False), [(_SQUARE,), (inside(-1, 1, (4, 2)),)], WIDE, lambda x: tuple(np.linalg.qr(x)), (0,), tolerance=10),
+    Operation("lu", linalg.lu, [(_SQUARE,)], WIDE, None, (0,), tolerance=10),
+    Operation("lu_pivots_to_permutation", lambda p: linalg.lu_pivots_to_permutation(p, 4), [(np.int32([2, 2, 3, 3]),)], ("float32",), lambda p: np.int32([2, 0, 3, 1])),
+    Operation("svd", lambda x: linalg.svd(x, full_matrices=False, compute_uv=False), [(inside(-1, 1, (4, 3)),)], WIDE, lambda x: np.linalg.svd(x, compute_uv=False), (0,), tolerance=10),
+    Operation("eigh", lambda x: linalg.eigh(_spd(x))[1], [(_SQUARE,)], WIDE, lambda x: np.linalg.eigvalsh(_np_spd(x)), (0,), tolerance=10),
+    Operation("eig", lambda x: linalg.eig(x, compute_left_eigenvectors=False, compute_right_eigenvectors=False)[0], [(_SQUARE,)], WIDE),
+    Operation("geqrf", linalg.geqrf, [(inside(-1, 1, (4, 3)),)], WIDE),
+    Operation("householder_product", linalg.householder_product, [(inside(-1, 1, (4, 3)), np.float64([1.1, 1.3, 1.2]))], WIDE),
+    Operation("fft", lambda x: lax.fft(x, lax.FftType.FFT, (3,)), [(_Z,)], COMPLEX, np.fft.fft, (0,), tolerance=10),
+    Operation("fft", lambda x: lax.fft(x, lax.FftType.RFFT, (4,)), [(_X234,)], WIDE, np.fft.rfft, (0,), "real", tolerance=10),
+    Operation("fft", lambda x: lax.fft(x, lax.FftType.IRFFT, (4,)), [(_Z,)], COMPLEX, lambda x: np.fft.irfft(x, 4), (0,), "inverse real", tolerance=10),
+]  # fmt: skip
+
 # primitives that exist only inside others, or whose tests are the programs of test_closure.py and the files named
 ELSEWHERE = {
     "scan": "test_closure", "cond": "test_closure", "custom_linear_solve": "test_implicit", "while": "test_closure", "jit": "test_closure", "checkpoint": "test_closure",
@@ -591,4 +622,5 @@ OPERATIONS = [
     *CONTRACTION,
     *WINDOW,
     *SORTING,
+    *LINALG,
 ]

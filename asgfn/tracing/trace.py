@@ -361,7 +361,7 @@ def as_array(x: Any, where: str = "") -> Array:
         if x == 0:  # 0.0 and -0.0 are equal but not the same
             return _scalar(x, dtype)
         found = _small_scalars.get(key)
-        if found is None:
+        if found is None or found.buffer is None:  # somebody may have deleted theirs
             found = _scalar(x, dtype)
             if len(_small_scalars) < 4096:
                 _small_scalars[key] = found

@@ -950,7 +950,7 @@ def flat(result) -> list:
     return [leaf for part in result for leaf in flat(part)] if isinstance(result, (list, tuple)) else [result]
 
 
-def assert_same(got, expected, tolerance=2e-6) -> None:
+def assert_same(got, expected, tolerance=1e-5) -> None:
     got, expected = flat(got), flat(expected)
     assert len(got) == len(expected)
     for one, other in zip(got, expected, strict=True):
