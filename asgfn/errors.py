@@ -122,3 +122,23 @@ class BackendError(AsgError, RuntimeError):
 
 class CallbackError(AsgError, RuntimeError):
     """A Python callback returned something else than it promised."""
+
+
+class CheckifyError(AsgError, ValueError):
+    """A check of `asgfn.experimental.checkify` failed."""
+
+
+class FailedCheckError(CheckifyError):
+    """The condition of a `check` does not hold."""
+
+
+class NaNError(CheckifyError):
+    """An operation made a NaN."""
+
+
+class OOBError(CheckifyError):
+    """An index lies outside of its array."""
+
+
+class DivisionByZeroError(CheckifyError):
+    """Something was divided by zero."""

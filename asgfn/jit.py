@@ -18,6 +18,7 @@ from asgfn.errors import TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.cost import cost
 from asgfn.graph.types import ArrayType
+from asgfn.primitives.check import refuse_checks
 from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
 from asgfn.transforms.function import as_function, check_leaves, function_name, leaf_names, trace_to_graph
@@ -203,6 +204,7 @@ class Jitted:
         return tree_unflatten(entry.out_tree, outs)
 
     def _compile(self, entry: _Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        refuse_checks(entry.asg)
         started = time.perf_counter()
         executable = get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
         if config.log_compiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from asgfn.errors import GraphError
+from asgfn.errors import AsgError, GraphError
 from asgfn.graph.asg import Asg, Node, Params
 from asgfn.graph.types import ArrayType
 
@@ -124,7 +124,12 @@ def rebuild(asg: Asg, edit: Callable[[GraphBuilder, int, Node, Sequence[int]], S
 
 
 def _retyped(node: Node, in_types: Sequence[ArrayType]) -> Node:
-    out = node.primitive.type_rule(*in_types, **node.params)
+    try:
+        out = node.primitive.type_rule(*in_types, **node.params)
+    except AsgError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise GraphError(f"{node.primitive} does not take these operands and parameters: {error}") from None
     return node._replace(out_types=tuple(out) if node.primitive.multiple_results else (out,))
 
 

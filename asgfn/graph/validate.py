@@ -38,6 +38,12 @@ def validate(asg: Asg) -> Asg:
             raise GraphError(f"{label}: {error.args[0]}") from None
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise GraphError(f"{label}: {error}") from None
+        try:
+            hash(node.params)
+        except TypeError as error:
+            raise GraphError(f"{label}: a parameter is not hashable ({error}): use tuples instead of lists") from None
+        if not all(isinstance(t, ArrayType) for t in node.out_types):
+            raise GraphError(f"{label}: its outputs are declared as {node.out_types}, which are not all ArrayTypes")
         derived = tuple(out) if node.primitive.multiple_results else (out,)
         same = len(derived) == len(node.out_types) and all(
             a.shape == b.shape and a.dtype == b.dtype for a, b in zip(derived, node.out_types, strict=True)

@@ -12,12 +12,12 @@ import numpy as np
 from asgfn import lax
 from asgfn.errors import DTypeError, ShapeError
 from asgfn.numpy.arguments import ArrayLike, broadcast_shapes, normalize_axes, normalize_axis, to_array
+from asgfn.numpy.ufunc import ufunc
 from asgfn.tracing import Array
+from asgfn.transforms.vmap import vmap
 
 
 def _vmap(function: Callable, in_axes: Any = 0, out_axes: int = 0) -> Callable:
-    from asgfn.transforms.vmap import vmap
-
     return vmap(function, in_axes=in_axes, out_axes=out_axes)
 
 
@@ -167,8 +167,6 @@ def _broadcast_map(core: Callable, arrays: Sequence[Array], core_ranks: Sequence
 
 def frompyfunc(func: Callable[..., Any], /, nin: int, nout: int, *, identity: Any = None) -> Any:
     """A ufunc from a function of scalars; with `reduce`, `accumulate`, ... when it has two arguments and one result."""
-    from asgfn.numpy.ufunc import ufunc
-
     mapped = vectorize(func)
     if nin != 2 or nout != 1:
         return mapped

@@ -9,6 +9,7 @@ import numpy as np
 from asgfn import dtypes
 from asgfn.errors import DTypeError
 from asgfn.numpy.dtype_tools import _KINDS
+from asgfn.placement import devices as all_devices
 
 __array_api_version__ = "2024.12"
 
@@ -31,9 +32,7 @@ class ArrayNamespaceInfo:
 
     def devices(self) -> list[Any]:
         """All devices."""
-        from asgfn.placement import devices
-
-        return list(devices())
+        return list(all_devices())
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, np.dtype]:
         """The dtypes of arrays made without one."""

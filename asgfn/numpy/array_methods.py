@@ -29,6 +29,7 @@ from asgfn.numpy import (
     ufuncs,
 )
 from asgfn.numpy.arguments import convert, strong
+from asgfn.numpy.creation import copy
 from asgfn.numpy.device import to_device
 from asgfn.numpy.elementwise import clip
 from asgfn.numpy.host_methods import HOST_METHODS
@@ -159,8 +160,6 @@ def _view(self: Array, dtype: Any = None, type: None = None) -> Array:
 
 def _copy(self: Array, order: str | None = None) -> Array:
     """A copy; arrays are immutable, so this matters only to `donate_argnums`."""
-    from asgfn.numpy.creation import copy
-
     return copy(self)
 
 

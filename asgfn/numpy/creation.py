@@ -23,6 +23,7 @@ from asgfn.numpy.arguments import (
     to_array,
 )
 from asgfn.numpy.device import to_device
+from asgfn.primitives.shaping import copy_p
 from asgfn.tracing import Array, as_array
 from asgfn.tracing import concrete as concrete_array
 
@@ -89,7 +90,7 @@ def _shares(a: Any, result: Array) -> bool:
 
 
 def _copied(x: Array) -> Array:
-    return lax.optimization_barrier(x) if not hasattr(lax, "copy_p") else lax.copy_p.bind(x)
+    return copy_p.bind(x)
 
 
 def _from_anything(data: Any, dtype: np.dtype | None) -> Array:

@@ -23,6 +23,7 @@ from asgfn.numpy.arguments import (
 )
 from asgfn.numpy.device import to_device
 from asgfn.numpy.reductions import sum as sum_
+from asgfn.numpy.selection import nonzero
 from asgfn.tracing import Array, as_array
 
 _INDEX = np.dtype(np.int32)
@@ -215,8 +216,6 @@ def triu_indices_from(arr: ArrayLike, k: int = 0) -> tuple[Array, Array]:
 
 def mask_indices(n: int, mask_func: Callable[[Array, Any], Array], k: Any = 0, *, size: int | None = None) -> tuple:
     """Indices where `mask_func(ones((n, n)), k)` is not zero, such as for mask_func=triu."""
-    from asgfn.numpy.selection import nonzero
-
     return nonzero(mask_func(filled((n, n), 1, dtypes.default_int()), k), size=size)
 
 

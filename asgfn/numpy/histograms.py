@@ -22,6 +22,7 @@ from asgfn.numpy.arguments import (
     promote_dtypes_inexact,
     to_array,
 )
+from asgfn.numpy.creation import asarray
 from asgfn.numpy.cumulative import diff
 from asgfn.numpy.ranges import linspace
 from asgfn.numpy.sorting import searchsorted
@@ -75,8 +76,6 @@ def histogram_bin_edges(a: ArrayLike, bins: Any = 10, range: Any = None, weights
     (a,) = promote_dtypes_inexact(to_array("histogram_bin_edges", a))
     a = to_array("histogram_bin_edges", a)
     if np.ndim(bins) == 1:
-        from asgfn.numpy.creation import asarray
-
         return convert(asarray(bins), a.dtype)
     count = as_int("histogram", "the number of bins", bins)
     if count < 1:

@@ -20,6 +20,7 @@ from asgfn.numpy.arguments import (
     to_array,
 )
 from asgfn.numpy.arithmetic import remainder
+from asgfn.numpy.creation import asarray
 from asgfn.numpy.joining import concatenate
 from asgfn.numpy.ranges import arange, linspace
 from asgfn.numpy.selection import flatnonzero
@@ -145,8 +146,6 @@ class _Concatenator:
         elif isinstance(part, str):
             raise DTypeError(f"{self._name}: a directive must come first, found {part!r}")
         elif isinstance(part, (list, tuple)):
-            from asgfn.numpy.creation import asarray
-
             array = asarray(part)
         else:
             array = to_array(self._name, part)

@@ -21,6 +21,7 @@ from asgfn.numpy.arguments import (
     to_array,
 )
 from asgfn.numpy.joining import concatenate
+from asgfn.numpy.selection import first_true
 from asgfn.tracing import Array
 
 _INDEX = np.dtype(np.int32)
@@ -88,8 +89,6 @@ def delete(arr: ArrayLike, obj: Any, axis: int | None = None, *, assume_unique_i
             "pass assume_unique_indices=True if all are"
         )
     gone = filled((size,), False, np.dtype(np.bool_)).at[lax.reshape(obj, (obj.size,))].set(True)
-    from asgfn.numpy.selection import first_true
-
     places, _ = first_true(lax.bitwise_not(gone), max(size - obj.size, 0))
     return _take(arr, places, axis)
 

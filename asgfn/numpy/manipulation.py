@@ -20,6 +20,7 @@ from asgfn.numpy.arguments import (
     to_array,
     to_arrays,
 )
+from asgfn.numpy.arithmetic import remainder
 from asgfn.tracing import Array
 
 
@@ -329,7 +330,5 @@ def _rolled(a: Array, shift: Any, axis: int) -> Array:
         return lax.concatenate(
             [lax.slice_in_dim(a, cut, size, axis=axis), lax.slice_in_dim(a, 0, cut, axis=axis)], axis
         )
-    from asgfn.numpy.arithmetic import remainder
-
     start = remainder(-to_array("roll", shift), size)
     return lax.dynamic_slice_in_dim(lax.concatenate([a, a], axis), start, size, axis)

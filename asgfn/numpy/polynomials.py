@@ -23,7 +23,10 @@ from asgfn.numpy.arguments import (
     to_array,
 )
 from asgfn.numpy.diagonals import diag, vander
+from asgfn.numpy.dtype_tools import finfo
 from asgfn.numpy.inserting import trim_zeros
+from asgfn.numpy.linalg import eigvals, inv, lstsq
+from asgfn.numpy.products import matmul, outer
 from asgfn.numpy.signal import convolve
 from asgfn.numpy.ufuncs import add, multiply
 from asgfn.tracing import Array
@@ -163,8 +166,6 @@ def poly(seq_of_zeros: ArrayLike) -> Array:
     (roots_,) = promote_dtypes_inexact(to_array("poly", seq_of_zeros))
     roots_ = to_array("poly", roots_)
     if roots_.ndim == 2 and roots_.shape[0] == roots_.shape[1] and roots_.shape[0]:
-        from asgfn.numpy.linalg import eigvals
-
         roots_ = eigvals(roots_)
     if roots_.ndim != 1:
         raise ShapeError(f"poly takes a vector of roots or a square matrix, got shape {roots_.shape}")
@@ -204,7 +205,6 @@ def _companion_roots(p: Array) -> Array:
     count = p.shape[0] - 1
     if count < 1:
         return filled((0,), 0, dtypes.complex_dtype(p.dtype))
-    from asgfn.numpy.linalg import eigvals
 
     first = lax.neg(lax.div(*promote_args("roots", lax.slice_in_dim(p, 1, count + 1), lax.slice_in_dim(p, 0, 1))))
     first = lax.reshape(first, (1, count))
@@ -230,9 +230,6 @@ def polyfit(
         w: weights of the residuals (not of their squares).
         cov: also return the covariance of the coefficients; "unscaled" takes 1 / w as the standard deviations.
     """
-    from asgfn.numpy.dtype_tools import finfo
-    from asgfn.numpy.linalg import inv, lstsq
-    from asgfn.numpy.products import outer
 
     deg = as_int("polyfit", "deg", deg)
     if deg < 0:
@@ -263,7 +260,6 @@ def polyfit(
     if not cov:
         return coefficients
     scaled = lax.div(left, lax.broadcast_in_dim(scale, left.shape, (1,)))
-    from asgfn.numpy.products import matmul
 
     base = lax.div(inv(matmul(lax.transpose(scaled, (1, 0)), scaled)), outer(scale, scale))
     if cov == "unscaled":

@@ -22,6 +22,7 @@ from asgfn.numpy.arguments import (
     promote_dtypes_inexact,
     to_array,
 )
+from asgfn.numpy.diagonals import diagonal
 from asgfn.numpy.products import matmul
 from asgfn.numpy.reductions import Axis
 from asgfn.numpy.ufuncs import conjugate
@@ -135,8 +136,6 @@ def corrcoef(x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, dtyp
     c = cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return lax.div(c, c)
-    from asgfn.numpy.diagonals import diagonal
-
     variances = diagonal(c)
     deviations = lax.sqrt(lax.real(variances) if dtypes.is_complex(c.dtype) else variances)
     deviations = convert(deviations, c.dtype)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from asgfn.primitives.check import eager_check
 from backends.numpy.registry import kernel
 
 
@@ -37,3 +38,8 @@ def _(in_types: Any, out_types: Any, *, name: str, **params: Any) -> Callable:
     raise TransformError(
         f"forward-mode differentiation of custom_vjp function {name}: its rule only gives reverse mode; use custom_jvp, which gives both"
     )
+
+
+@kernel("check")
+def _(in_types: Any, out_types: Any, *, site: Any, debug: bool) -> Callable:
+    return eager_check(site, debug)
