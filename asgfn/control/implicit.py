@@ -32,7 +32,8 @@ from asgfn.primitives.elementwise import neg
 from asgfn.primitives.shaping import convert_element_type
 from asgfn.tracing import Array, as_array, bind, trace_flat
 from asgfn.transforms.batching import MappedAxis, batch_graph
-from asgfn.transforms.custom import SymbolicZero, custom_jvp
+from asgfn.transforms.custom_jvp import custom_jvp
+from asgfn.transforms.custom_rules import SymbolicZero
 from asgfn.transforms.forward import jvp_run
 from asgfn.transforms.function import function_name
 from asgfn.transforms.interpret import run

@@ -127,15 +127,18 @@ def interp(
         fraction = lax.select(flat, constant(0, fraction.dtype), fraction)
         slope_part = lax.mul(convert(fraction, dtype), convert(rise, dtype))
     result = lax.add(convert(fp.at[at].get(mode="clip"), dtype), slope_part)
-    first, last = (lax.squeeze(lax.slice_in_dim(v, i, i + 1), (0,)) for v in (xp,) for i in (0, size - 1))
     if period is None:
         if not isinstance(left, str):
-            value = lax.squeeze(lax.slice_in_dim(fp, 0, 1), (0,)) if left is None else left
-            result = lax.select(lax.lt(x, first), convert(value, dtype), result)
+            value = _entry(fp, 0) if left is None else left
+            result = lax.select(lax.lt(x, _entry(xp, 0)), convert(value, dtype), result)
         if not isinstance(right, str):
-            value = lax.squeeze(lax.slice_in_dim(fp, size - 1, size), (0,)) if right is None else right
-            result = lax.select(lax.gt(x, last), convert(value, dtype), result)
+            value = _entry(fp, size - 1) if right is None else right
+            result = lax.select(lax.gt(x, _entry(xp, size - 1)), convert(value, dtype), result)
     return result
+
+
+def _entry(v: Array, place: int) -> Array:
+    return lax.squeeze(lax.slice_in_dim(v, place, place + 1), (0,))
 
 
 def _one_period(x: Array, xp: Array, fp: Array, period: ArrayLike) -> tuple[Array, Array, Array]:

@@ -23,7 +23,7 @@ from asgfn.random.keys import single_key
 from asgfn.random.normals import lane_normal, normal_words
 from asgfn.random.uniforms import lane_uniform
 from asgfn.tracing import Array, as_array
-from asgfn.transforms.custom import custom_jvp
+from asgfn.transforms.custom_jvp import custom_jvp
 
 
 def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:

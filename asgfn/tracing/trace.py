@@ -11,8 +11,6 @@ graph that it depends on is evaluated with the values of the enclosing level, wh
 from __future__ import annotations
 
 import gc
-import inspect
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,38 +22,16 @@ from asgfn.config import config
 from asgfn.errors import (
     ConcretizationError,
     NonFiniteError,
-    NotAnArrayError,
     UnexpectedTracerError,
-    set_locator,
 )
 from asgfn.graph.asg import NO_PARAMS, Asg, Node, Params, inner_graphs
 from asgfn.graph.types import ArrayType, SourceInfo
-from asgfn.tracing.array import Array, ConcreteArray, concrete, reject
-from asgfn.tracing.source import is_internal, user_source
+from asgfn.tracing.array import Array, ConcreteArray, concrete
+from asgfn.tracing.convert import as_array
+from asgfn.tracing.describe import describe, leaked
+from asgfn.tracing.source import user_source
 from asgfn.tracing.state import state
-
-
-class Tracer(Array):
-    """A value of a program that is being traced: it has a type, and a value only when its trace knows its inputs'."""
-
-    __slots__ = ("id", "trace")
-
-    id: int
-    trace: Trace
-
-    def __repr__(self) -> str:
-        return f"Tracer<{self.aval}>"
-
-
-_new = object.__new__
-
-
-def _tracer(trace: Trace, id: int, aval: ArrayType) -> Tracer:
-    t = _new(Tracer)
-    t.trace = trace
-    t.id = id
-    t.aval = aval
-    return t
+from asgfn.tracing.tracer import Tracer, new_tracer
 
 
 class Record:
@@ -116,7 +92,7 @@ class Trace:
         self.producer.append(None)
         self.inputs.append(i)
         self.input_names.append(name)
-        return _tracer(self, i, aval)
+        return new_tracer(self, i, aval)
 
     def capture(self, value: Array) -> int:
         """The id under which a value from outside this trace is known in it."""
@@ -142,9 +118,9 @@ class Trace:
         self.types.extend(out_types)
         if not prim.multiple_results:
             self.producer.append(record)
-            return _tracer(self, first, out)
+            return new_tracer(self, first, out)
         self.producer.extend([record] * len(out_types))
-        return tuple([_tracer(self, first + k, t) for k, t in enumerate(out_types)])
+        return tuple([new_tracer(self, first + k, t) for k, t in enumerate(out_types)])
 
     # ------------------------------------------------------------------ values on demand
     def evaluate(self, tracer: Tracer) -> Any:
@@ -188,7 +164,9 @@ class Trace:
                     known[record.first] = out
                 if record.primitive.effect:  # it has happened: the program gets its results and does not repeat it
                     self.records.remove(record)
-                    self.captured_values.update((i, known[i]) for i in range(record.first, record.first + len(record.out_types)))
+                    self.captured_values.update(
+                        (i, known[i]) for i in range(record.first, record.first + len(record.out_types))
+                    )
         finally:
             state.staging, state.source = saved
         return self.captured_values[tracer.id] if tracer.id in self.captured_values else known[tracer.id]
@@ -330,78 +308,6 @@ def _check_leaks(trace: Trace) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------- conversions
-_small_scalars: dict[tuple, ConcreteArray] = {}
-
-
-def _scalar(x: Any, dtype: np.dtype) -> ConcreteArray:
-    weak = type(x) is not bool
-    try:
-        value = np.array(x, dtype)
-    except OverflowError:
-        raise OverflowError(
-            f"Python int {x} is too large to convert to {dtype.name}"
-            + ("" if config.enable_x64 else "; 64-bit dtypes need asgfn.config.update('enable_x64', True)")
-        ) from None
-    return concrete(value, ArrayType((), dtype, weak))
-
-
-def as_array(x: Any, where: str = "") -> Array:
-    """An Array of anything that may stand for one: arrays, NumPy arrays and scalars, Python numbers (weakly typed).
-
-    Raises:
-        NotAnArrayError: for anything else (lists, None, strings, ...).
-    """
-    kind = type(x)
-    if kind is ConcreteArray or kind is Tracer:
-        return x
-    dtype = dtypes.scalar_dtype(x)
-    if dtype is not None:
-        key = (kind, x, dtype)
-        if x == 0:  # 0.0 and -0.0 are equal but not the same
-            return _scalar(x, dtype)
-        found = _small_scalars.get(key)
-        if found is None or found.buffer is None:  # somebody may have deleted theirs
-            found = _scalar(x, dtype)
-            if len(_small_scalars) < 4096:
-                _small_scalars[key] = found
-        return found
-    if isinstance(x, (np.ndarray, np.generic)):
-        if isinstance(x, np.ma.MaskedArray):
-            raise NotAnArrayError(
-                f"{where or 'asgfn'}: masked arrays are not supported; fill them first (x.filled(value))"
-            )
-        value = np.array(x, dtype=dtypes.canonicalize(x.dtype), order="C", copy=True)
-        return concrete(value, ArrayType(value.shape, value.dtype))
-    if isinstance(x, Array):
-        return x
-    convert = getattr(x, "__asgfn_array__", None) or getattr(x, "__jax_array__", None)
-    if convert is not None:
-        return as_array(convert(), where)
-    # torch tensors, pandas columns and the like; containers and objects are not silently turned into arrays
-    if hasattr(x, "__array__") and hasattr(x, "dtype"):
-        return as_array(np.asarray(x), where)
-    if isinstance(x, (int, float, complex)):  # subclasses: enum members, ...
-        base: Callable[[Any], complex] = next(b for b in (bool, int, float, complex) if isinstance(x, b))
-        return as_array(base(x))
-    raise reject(x, where)
-
-
-def type_of(x: Any) -> ArrayType:
-    """The ArrayType of anything that `as_array` takes, or of a ShapeDtypeStruct-like object."""
-    aval = getattr(x, "aval", None)
-    if isinstance(aval, ArrayType):
-        return aval
-    if isinstance(x, ArrayType):
-        return x
-    if not isinstance(x, (np.ndarray, np.generic)) and hasattr(x, "shape") and hasattr(x, "dtype"):
-        return ArrayType(tuple(x.shape), dtypes.canonicalize(x.dtype), bool(getattr(x, "weak_type", False)))
-    if isinstance(x, (np.ndarray, np.generic)):
-        return ArrayType(x.shape, dtypes.canonicalize(x.dtype))
-    return as_array(x).aval
-
-
-# ---------------------------------------------------------------------------------------------- bind
 def bind(prim: Any, *args: Any, **params: Any) -> Any:
     """Applies a primitive: evaluates it, or records it on the innermost trace that is concerned.
 
@@ -415,7 +321,7 @@ def bind(prim: Any, *args: Any, **params: Any) -> Any:
         if kind is Tracer:
             owner = a.trace
             if owner.closed:
-                raise _leaked(a, prim)
+                raise leaked(a, prim)
             if owner.level > level:
                 trace = owner
                 level = owner.level
@@ -481,64 +387,3 @@ def check_finite(prim: Any, values: Sequence[np.ndarray], source: SourceInfo | N
             raise NonFiniteError(
                 f"invalid value ({found}) encountered in {prim.name}, which made {value.dtype.name}{list(value.shape)}{place}"
             )
-
-
-# ---------------------------------------------------------------------------------------------- what errors say
-def describe(x: Any) -> str:
-    """A value in words: its type and where it was made."""
-    if type(x) is Tracer:
-        origin = origin_of(x)
-        return f"{x.aval}{' ' + origin if origin else ''}"
-    if isinstance(x, Array):
-        return str(x.aval)
-    return repr(x)
-
-
-def origin_of(x: Tracer) -> str:
-    """Where a traced value comes from: the operation and the user's line, or the argument's path."""
-    trace = x.trace
-    record = trace.producer[x.id]
-    if record is not None:
-        return f"made by {record.primitive.name}" + (f" at {record.source}" if record.source else "")
-    if x.id in trace.captured_values:
-        return describe(trace.captured_values[x.id])
-    for position, i in enumerate(trace.inputs):
-        if i == x.id:
-            label = trace.input_names[position]
-            return (
-                f"argument {label}" + (f" of {trace.name}" if trace.name else "") if label else f"argument {position}"
-            )
-    return ""
-
-
-def place_of_error() -> str:
-    """The user's line that is being executed, and where the operands of the operation that it asked for were made."""
-    if state.source is not None:  # a transform is rewriting an operation of this line
-        return f"  at {state.source}"
-    frame = sys._getframe(2)
-    entry = None
-    while frame is not None and is_internal(frame.f_code):
-        entry, frame = frame, frame.f_back  # type: ignore[assignment]
-    if frame is None:
-        return ""
-    lines = [f"  at {SourceInfo(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)}"]
-    if entry is not None:
-        code, values = entry.f_code, entry.f_locals
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
-        for name in names[:8]:
-            value = values.get(name)
-            for k, x in enumerate(value) if isinstance(value, (tuple, list)) else ((None, value),):
-                if isinstance(x, Array) and (k or 0) < 8:
-                    lines.append(f"  {name}{'' if k is None else f'[{k}]'}: {describe(x)}")
-    return "\n".join(lines)
-
-
-set_locator(place_of_error)
-
-
-def _leaked(x: Tracer, prim: Any) -> UnexpectedTracerError:
-    return UnexpectedTracerError(
-        f"a traced value leaked out of the function that was being traced ({x.trace.name or x.trace.why}) and was used later, by {prim.name}"
-        + f".\n  leaked value: {describe(x)}\n"
-        "  A traced value only lives while its function is traced. Return it from the function instead of storing it in a global, an attribute, a closure or a list"
-    )

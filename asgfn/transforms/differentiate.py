@@ -9,147 +9,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asgfn import dtypes
-from asgfn.errors import NotAnArrayError, ShapeError, StructureError, TransformError
+from asgfn.errors import NotAnArrayError, StructureError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Linear, Zero, instantiate_zeros, tangent_type
-from asgfn.primitives.elementwise import add, eq
-from asgfn.primitives.shaping import broadcasted_iota, convert_element_type, reshape
-from asgfn.primitives.slicing import slice_in_dim
-from asgfn.tracing import Array, as_array, trace_flat, type_of
+from asgfn.tracing import Array, as_array, type_of
 from asgfn.transforms.forward import jvp_run
 from asgfn.transforms.function import (
     argument_name,
     as_function,
-    check_leaves,
-    check_outputs,
     function_name,
-    leaf_names,
     trace_to_graph,
 )
 from asgfn.transforms.interpret import constant_arrays, run
 from asgfn.transforms.linear import linearize_run, transpose_run
-from asgfn.transforms.vmap import vmap
+from asgfn.transforms.traced import Traced, at_positions, check_like, float0_zeros, leaf_paths
 from asgfn.tree_util import (
     keystr,
     register_pytree_node,
     tree_flatten,
     tree_flatten_with_path,
-    tree_map,
     tree_structure,
     tree_unflatten,
 )
 
 
-class _Traced:
-    """A function traced at some arguments, with everything needed to repack its results."""
-
-    def __init__(
-        self, name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None
-    ):
-        f = as_function(name, f)
-        self.leaves, self.in_tree = tree_flatten(tuple(args))
-
-        def names() -> list[str]:
-            return leaf_names(f, args, positions=positions)
-
-        self.leaves = check_leaves(self.leaves, names, name, f)
-        self.aux_tree: Any = None
-        self.aux_leaves: list[Any] = []
-        self.out_tree: Any = None
-        arrays_at: list[int] = []
-
-        def flat(*leaves: Any) -> list[Any]:
-            result = f(*tree_unflatten(self.in_tree, leaves))
-            aux_arrays: list[Any] = []
-            if has_aux:
-                if not isinstance(result, (tuple, list)) or len(result) != 2:
-                    raise StructureError(
-                        f"{name}(..., has_aux=True): {function_name(f)} must return a pair (output, aux), got {type(result).__name__}"
-                    )
-                result, aux = result
-                self.aux_leaves, self.aux_tree = tree_flatten(aux)
-                for i, leaf in enumerate(self.aux_leaves):  # aux may hold strings and the like: these pass through
-                    try:
-                        aux_arrays.append(as_array(leaf))
-                        arrays_at.append(i)
-                    except NotAnArrayError:
-                        continue
-            out, self.out_tree = tree_flatten(result)
-            out = check_outputs(out, result, f)
-            self.n_out = len(out)
-            return [*out, *aux_arrays]
-
-        self.n_out = 0
-        self.asg, self.captured = trace_flat(
-            flat,
-            [x.aval for x in self.leaves],
-            name=function_name(f),
-            input_names=names(),
-            values=list(self.leaves),
-            staging=False,
-            why=name,
-        )
-        self.arrays_at = arrays_at
-
-    def outputs(self, flat: Sequence[Any]) -> tuple[Any, Any]:
-        """Output and aux as the function packed them."""
-        aux = None
-        if self.aux_tree is not None:
-            leaves = list(self.aux_leaves)
-            for i, x in zip(self.arrays_at, flat[self.n_out :], strict=True):
-                leaves[i] = x
-            aux = tree_unflatten(self.aux_tree, leaves)
-        return tree_unflatten(self.out_tree, flat[: self.n_out]), aux
-
-
-def _float0_zeros(t: ArrayType) -> np.ndarray:
-    return np.zeros(t.shape, dtypes.float0)
-
-
-def _check_like(
-    what: str, types: Sequence[ArrayType], leaves: Sequence[Any], paths: Callable[[], list[str]]
-) -> list[Any]:
-    """Tangents or cotangents as arrays of the types they must have; `Zero` for float0."""
-    checked: list[Any] = []
-    for k, (t, leaf) in enumerate(zip(types, leaves, strict=True)):
-        expected = tangent_type(t)
-        if expected.dtype == dtypes.float0:
-            given = getattr(leaf, "dtype", None)
-            if given != dtypes.float0:
-                raise TransformError(
-                    f"{what} for {paths()[k]} must have dtype float0, because the value has the non-differentiable type {t}; got {given or type(leaf).__name__}. "
-                    "Make it with numpy.zeros(shape, asgfn.dtypes.float0)"
-                )
-            checked.append(Zero(expected))
-            continue
-        if type(leaf) is Zero:
-            checked.append(leaf)
-            continue
-        x = as_array(leaf, what)
-        if (
-            x.dtype != expected.dtype
-            and x.weak_type
-            and dtypes.promote_types(x.dtype, expected.dtype) is not None
-            and not dtypes.is_complex(x.dtype)
-        ):
-            x = convert_element_type(x, expected.dtype)
-        if x.shape != expected.shape or x.dtype != expected.dtype:
-            error = ShapeError if x.shape != expected.shape else TransformError
-            raise error(f"{what} for {paths()[k]} must have the value's type {expected}, got {x.aval}")
-        checked.append(x)
-    return checked
-
-
-def _paths(base: str, tree: Any) -> Callable[[], list[str]]:
-    def paths() -> list[str]:
-        n = tree.num_leaves
-        return [base + keystr(p) for p, _ in tree_flatten_with_path(tree_unflatten(tree, range(n)))[0]]
-
-    return paths
-
-
-# ---------------------------------------------------------------------------------------------- forward
 def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
     """Value and directional derivative of a function.
 
@@ -172,8 +56,8 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     given, given_tree = tree_flatten(tuple(tangents))
     if tree != given_tree:
         raise StructureError(f"jvp: tangents must have the structure of the primals: got {given_tree} for {tree}")
-    t = _Traced("jvp", fun, primals, has_aux)
-    ts = _check_like("jvp: the tangent", [x.aval for x in t.leaves], given, _paths("primals", tree))
+    t = Traced("jvp", fun, primals, has_aux)
+    ts = check_like("jvp: the tangent", [x.aval for x in t.leaves], given, leaf_paths("primals", tree))
     args = [*t.leaves, *t.captured]
     ts += [Zero(tangent_type(x.aval)) for x in t.captured]
     outs, moved = jvp_run(t.asg, args, ts)
@@ -189,7 +73,7 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         (output, f_jvp), and aux if `has_aux`: ``f_jvp(*tangents)`` gives the tangent of the output without running
         `fun` again.
     """
-    t = _Traced("linearize", fun, primals, has_aux)
+    t = Traced("linearize", fun, primals, has_aux)
     nonzero = [dtypes.is_inexact(x.dtype) for x in t.leaves] + [False] * len(t.captured)
     outs, linear, residuals, present = linearize_run(t.asg, [*t.leaves, *t.captured], nonzero)
     out, aux = t.outputs(outs)
@@ -202,7 +86,7 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple:
             raise StructureError(
                 f"linearize: tangents must have the structure of the primals: got {tree} for {t.in_tree}"
             )
-        ts = _check_like("linearize: the tangent", types, given, _paths("primals", t.in_tree))
+        ts = check_like("linearize: the tangent", types, given, leaf_paths("primals", t.in_tree))
         moved = iter(run(linear, [instantiate_zeros(x) for x, nz in zip(ts, nonzero, strict=False) if nz] + residuals))
         found = [next(moved) if p else None for p in present][: t.n_out]
         return tree_unflatten(
@@ -216,7 +100,6 @@ def linearize(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     return (out, f_jvp, aux) if has_aux else (out, f_jvp)
 
 
-# ---------------------------------------------------------------------------------------------- reverse
 class Pullback(NamedTuple):
     """The static part of a reverse derivative: everything but the residuals."""
 
@@ -238,11 +121,11 @@ class Pullback(NamedTuple):
         ]
 
 
-def _vjp(
+def vjp_parts(
     name: str, f: Callable, args: Sequence[Any], has_aux: bool, positions: Sequence[int] | None = None
-) -> tuple[_Traced, list[Any], Pullback, list[Any]]:
+) -> tuple[Traced, list[Any], Pullback, list[Any]]:
     """Traced function, its flat outputs, the static part of its derivative, and the residuals."""
-    t = _Traced(name, f, args, has_aux, positions)
+    t = Traced(name, f, args, has_aux, positions)
     differentiable = tuple(dtypes.is_inexact(x.dtype) for x in t.leaves)
     nonzero = [*differentiable, *([False] * len(t.captured))]
     outs, linear, residuals, present = linearize_run(t.asg, [*t.leaves, *t.captured], nonzero)
@@ -273,7 +156,7 @@ class VjpFunction:
             raise StructureError(
                 f"vjp: the cotangent must have the structure of the output: got {tree} for {self._out_tree}"
             )
-        cts = _check_like("vjp: the cotangent", self._out_types, leaves, _paths("output", self._out_tree))
+        cts = check_like("vjp: the cotangent", self._out_types, leaves, leaf_paths("output", self._out_tree))
         return tree_unflatten(self._in_tree, [instantiate_zeros(ct) for ct in self._pull(self.residuals, cts)])
 
     def __repr__(self) -> str:
@@ -294,7 +177,7 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, reduce_axes: Sequen
         (output, vjp_fun), and aux if `has_aux`: ``vjp_fun(ct)`` takes a cotangent with the structure of the output and
         gives a tuple with a cotangent for each of `primals`.
     """
-    t, outs, pull, residuals = _vjp("vjp", fun, primals, has_aux)
+    t, outs, pull, residuals = vjp_parts("vjp", fun, primals, has_aux)
     out, aux = t.outputs(outs)
     vjp_fun = VjpFunction(pull, residuals, t.in_tree, t.out_tree, t.asg.out_types[: t.n_out])
     return (out, vjp_fun, aux) if has_aux else (out, vjp_fun)
@@ -314,7 +197,7 @@ def check_argnums(name: str, f: Any, argnums: Any, n_args: int) -> tuple[int, ..
     return resolved
 
 
-def _check_differentiable(
+def check_differentiable(
     name: str, f: Any, args: Sequence[Any], positions: Sequence[int], holomorphic: bool, allow_int: bool
 ) -> None:
     for k, arg in zip(positions, args, strict=True):
@@ -376,22 +259,15 @@ def _value_and_grad(name: str, fun: Any, argnums: Any, has_aux: bool, holomorphi
     def value_and_grad_f(*args: Any, **kwargs: Any) -> tuple:
         nums = check_argnums(name, f, argnums, len(args))
         chosen = [args[n] for n in nums]
-        _check_differentiable(name, f, chosen, nums, holomorphic, allow_int)
+        check_differentiable(name, f, chosen, nums, holomorphic, allow_int)
 
-        def partial(*parts: Any) -> Any:
-            full = list(args)
-            for n, part in zip(nums, parts, strict=True):
-                full[n] = part
-            return f(*full, **kwargs)
-
-        partial.__name__ = function_name(f)
-        partial.argument_names = tuple(argument_name(f, n) for n in nums)  # type: ignore[attr-defined]
-        t, outs, pull, residuals = _vjp(name, partial, chosen, has_aux)
+        partial = at_positions(f, args, nums, kwargs)
+        t, outs, pull, residuals = vjp_parts(name, partial, chosen, has_aux)
         out, aux = t.outputs(outs)
         _check_scalar(name, f, out, t, holomorphic)
         one = as_array(np.ones((), t.asg.out_types[0].dtype))
         cts = [
-            instantiate_zeros(ct) if ct.dtype != dtypes.float0 else _float0_zeros(ct.aval)
+            instantiate_zeros(ct) if ct.dtype != dtypes.float0 else float0_zeros(ct.aval)
             for ct in pull(residuals, [one])
         ]
         parts = tree_unflatten(t.in_tree, cts)
@@ -401,7 +277,7 @@ def _value_and_grad(name: str, fun: Any, argnums: Any, has_aux: bool, holomorphi
     return value_and_grad_f
 
 
-def _check_scalar(name: str, f: Any, out: Any, t: _Traced, holomorphic: bool) -> None:
+def _check_scalar(name: str, f: Any, out: Any, t: Traced, holomorphic: bool) -> None:
     if not isinstance(out, Array):
         hint = "; to return more than the loss, use has_aux=True" if isinstance(out, (tuple, list, dict)) else ""
         raise TransformError(
@@ -477,158 +353,8 @@ def linear_transpose(fun: Callable, *primals: Any, reduce_axes: Sequence = ()) -
             raise StructureError(
                 f"linear_transpose: the cotangent must have the structure of the output: got {tree} for {out_tree}"
             )
-        cts = _check_like("linear_transpose: the cotangent", asg.out_types, leaves, _paths("output", out_tree))
+        cts = check_like("linear_transpose: the cotangent", asg.out_types, leaves, leaf_paths("output", out_tree))
         found = transpose_run(asg, [*(Linear(t) for t in types), *captured], cts)[: len(types)]
         return tree_unflatten(in_tree, [instantiate_zeros(ct) for ct in found])
 
     return transposed
-
-
-# ---------------------------------------------------------------------------------------------- Jacobians
-def _basis(types: Sequence[ArrayType]) -> list[Any]:
-    """For each type the rows of the identity that belong to it, shaped like a batch of it."""
-    total = sum(t.size for t in types)
-    rows, start = [], 0
-    for t in types:
-        i = broadcasted_iota(np.int32, (total, t.size), 0)
-        j = broadcasted_iota(np.int32, (total, t.size), 1)
-        block = convert_element_type(eq(i, add(j, np.int32(start))), t.dtype)
-        rows.append(reshape(block, (total, *t.shape)))
-        start += t.size
-    return rows
-
-
-def _split_axis(x: Any, axis: int, types: Sequence[ArrayType]) -> list[Any]:
-    """Cuts an axis of length sum of sizes into one piece a type, unfolded to its shape."""
-    pieces, start = [], 0
-    for t in types:
-        piece = slice_in_dim(x, start, start + t.size, axis=axis)
-        pieces.append(reshape(piece, (*x.shape[:axis], *t.shape, *x.shape[axis + 1 :])))
-        start += t.size
-    return pieces
-
-
-def jacfwd(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
-) -> Callable:
-    """The Jacobian by forward mode: one pass a input element, all in one vectorised sweep.
-
-    Returns:
-        a function with fun's arguments. Its result has the structure of the output, with every leaf replaced by the structure of
-        the argument(s); a leaf has shape output shape + input shape. With `has_aux`: (jacobian, aux).
-    """
-    f = as_function("jacfwd", fun)
-
-    @wraps(f, updated=())
-    def jacobian(*args: Any, **kwargs: Any) -> Any:
-        nums = check_argnums("jacfwd", f, argnums, len(args))
-        chosen = tuple(args[n] for n in nums)
-        _check_differentiable("jacfwd", f, chosen, nums, holomorphic, False)
-
-        def partial(*parts: Any) -> Any:
-            full = list(args)
-            for n, part in zip(nums, parts, strict=True):
-                full[n] = part
-            return f(*full, **kwargs)
-
-        partial.__name__ = function_name(f)
-        leaves, tree = tree_flatten(chosen)
-        types = [tangent_type(type_of(x)) for x in leaves]
-        basis = _basis(types)
-
-        def push(*tangents: Any) -> Any:
-            return jvp(partial, chosen, tree_unflatten(tree, tangents), has_aux=has_aux)
-
-        aux = None
-        if has_aux:
-            _, moved, aux = vmap(push, out_axes=(None, -1, None))(*basis)
-        else:
-            _, moved = vmap(push, out_axes=(None, -1))(*basis)
-        _check_jacobian_output("jacfwd", f, moved, holomorphic)
-
-        def unfold(x: Any) -> Any:
-            parts = tree_unflatten(tree, _split_axis(x, x.ndim - 1, types))
-            return parts[0] if isinstance(argnums, (int, np.integer)) else tuple(parts)
-
-        result = tree_map(unfold, moved)
-        return (result, aux) if has_aux else result
-
-    return jacobian
-
-
-def _check_jacobian_output(name: str, f: Any, out: Any, holomorphic: bool) -> None:
-    for path, leaf in tree_flatten_with_path(out)[0]:
-        if holomorphic and not dtypes.is_complex(leaf.dtype):
-            raise TransformError(
-                f"{name}({function_name(f)}): with holomorphic=True outputs must be complex, got {leaf.dtype.name} at output{keystr(path)}"
-            )
-        if name == "jacrev" and not holomorphic and not dtypes.is_floating(leaf.dtype):
-            raise TransformError(
-                f"{name}({function_name(f)}): outputs must be floating point, got {leaf.dtype.name} at output{keystr(path)}"
-            )
-
-
-def jacrev(
-    fun: Callable,
-    argnums: int | Sequence[int] = 0,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-    allow_int: bool = False,
-) -> Callable:
-    """The Jacobian by reverse mode: one pass an output element, all in one vectorised sweep. Result as for `jacfwd`."""
-    f = as_function("jacrev", fun)
-
-    @wraps(f, updated=())
-    def jacobian(*args: Any, **kwargs: Any) -> Any:
-        nums = check_argnums("jacrev", f, argnums, len(args))
-        chosen = tuple(args[n] for n in nums)
-        _check_differentiable("jacrev", f, chosen, nums, holomorphic, allow_int)
-
-        def partial(*parts: Any) -> Any:
-            full = list(args)
-            for n, part in zip(nums, parts, strict=True):
-                full[n] = part
-            return f(*full, **kwargs)
-
-        partial.__name__ = function_name(f)
-        t, outs, pull, residuals = _vjp("jacrev", partial, chosen, has_aux)
-        out, aux = t.outputs(outs)
-        _check_jacobian_output("jacrev", f, out, holomorphic)
-        types = list(t.asg.out_types[: t.n_out])
-        in_types = [x.aval for x in t.leaves]
-        inexact = [dtypes.is_inexact(a.dtype) for a in in_types]
-
-        def pull_row(*cts: Any) -> list[Any]:
-            found = pull(residuals, cts)
-            return [instantiate_zeros(ct) for ct, ok in zip(found, inexact, strict=True) if ok]
-
-        rows = iter(vmap(pull_row)(*_basis(types)))
-        by_input = []
-        for a, ok in zip(in_types, inexact, strict=True):
-            if ok:
-                by_input.append(_split_axis(next(rows), 0, types))
-            else:
-                by_input.append([np.zeros((*o.shape, *a.shape), dtypes.float0) for o in types])
-        leaves = []
-        for k in range(t.n_out):
-            parts = tree_unflatten(t.in_tree, [pieces[k] for pieces in by_input])
-            leaves.append(parts[0] if isinstance(argnums, (int, np.integer)) else tuple(parts))
-        result = tree_unflatten(t.out_tree, leaves)
-        return (result, aux) if has_aux else result
-
-    return jacobian
-
-
-jacobian = jacrev
-
-
-def hessian(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
-) -> Callable:
-    """The matrix of second derivatives, as forward mode over reverse mode. A leaf has shape output + input + input."""
-    return jacfwd(
-        jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic),
-        argnums,
-        has_aux=has_aux,
-        holomorphic=holomorphic,
-    )

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from asgfn import dtypes
 from asgfn.errors import NotAnArrayError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
-from asgfn.tracing import Array, as_array, concrete, trace_flat, type_of
+from asgfn.primitives.shaping import convert_element_type
+from asgfn.tracing import Array, as_array, trace_flat, type_of
 from asgfn.transforms.interpret import run
 from asgfn.transforms.static import StaticArguments
 from asgfn.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
@@ -179,8 +181,8 @@ def call_graph(asg: Asg, *args: Any, **kwargs: Any) -> Any:
     arrays = []
     for k, (leaf, t) in enumerate(zip(leaves, asg.inputs, strict=True)):
         x = as_array(leaf)
-        if x.weak_type and x.dtype != t.dtype and not x.shape:
-            x = as_array(concrete(x.value.astype(t.dtype), ArrayType((), t.dtype))) if hasattr(x, "value") else x
+        if x.weak_type and x.dtype != t.dtype and dtypes.promote_avals((x.aval, t))[0] == t.dtype:
+            x = convert_element_type(x, t.dtype)
         if x.shape != t.shape or x.dtype != t.dtype:
             raise TransformError(f"calling graph {asg.name}: argument {asg.input_names[k]} must be {t}, got {x.aval}")
         arrays.append(x)

@@ -9,6 +9,7 @@ import numpy as np
 
 from asgfn.jit import jit
 from asgfn.transforms.differentiate import VjpFunction, check_argnums, vjp
+from asgfn.transforms.traced import at_positions
 
 
 def fwd_and_bwd(
@@ -25,11 +26,7 @@ def fwd_and_bwd(
     def fwd(*args: Any) -> tuple:
         resolved = check_argnums("fwd_and_bwd", fun, nums, len(args))
 
-        def partial(*parts: Any) -> Any:
-            full = list(args)
-            for n, part in zip(resolved, parts, strict=True):
-                full[n] = part
-            return fun(*full)
+        partial = at_positions(fun, args, resolved, {})
 
         return vjp(partial, *(args[n] for n in resolved), has_aux=has_aux)
 
