@@ -60,10 +60,6 @@ from asgfn.transforms.closures import custom_gradient as custom_gradient
 from asgfn.transforms.custom_jvp import custom_jvp as custom_jvp
 from asgfn.transforms.custom_vjp import custom_vjp as custom_vjp
 from asgfn.transforms.differentiate import grad as grad
-from asgfn.transforms.jacobians import hessian as hessian
-from asgfn.transforms.jacobians import jacfwd as jacfwd
-from asgfn.transforms.jacobians import jacobian as jacobian
-from asgfn.transforms.jacobians import jacrev as jacrev
 from asgfn.transforms.differentiate import jvp as jvp
 from asgfn.transforms.differentiate import linear_transpose as linear_transpose
 from asgfn.transforms.differentiate import linearize as linearize
@@ -72,6 +68,10 @@ from asgfn.transforms.differentiate import vjp as vjp
 from asgfn.transforms.function import trace as trace
 from asgfn.transforms.fuse import fuse as fuse
 from asgfn.transforms.fwd_and_bwd import fwd_and_bwd as fwd_and_bwd
+from asgfn.transforms.jacobians import hessian as hessian
+from asgfn.transforms.jacobians import jacfwd as jacfwd
+from asgfn.transforms.jacobians import jacobian as jacobian
+from asgfn.transforms.jacobians import jacrev as jacrev
 from asgfn.transforms.naming import named_call as named_call
 from asgfn.transforms.naming import named_scope as named_scope
 from asgfn.transforms.shapes import ShapeDtypeStruct as ShapeDtypeStruct

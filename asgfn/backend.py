@@ -60,6 +60,10 @@ class Backend(Protocol):
         """A buffer with this value."""
         ...
 
+    def wait(self, buffer: Any) -> None:
+        """Returns when the buffer's value has been computed."""
+        ...
+
     def to_host(self, buffer: Any, aval: ArrayType) -> np.ndarray:
         """The value of a buffer."""
         ...

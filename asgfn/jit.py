@@ -326,6 +326,7 @@ class Lowered:
     def compile(self) -> Compiled:
         """Compiles for the function's backend."""
         backend = get_backend(self._jitted._backend)
+        refuse_checks(self._entry.asg)
         return Compiled(self, backend.compile(self._entry.asg, self._donated))
 
     def __repr__(self) -> str:

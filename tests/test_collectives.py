@@ -51,7 +51,13 @@ def test_values_and_gradients(name):
     member, stacked = CASES[name]
     f = over(member)
     want = stacked(X)
-    for g in (f, jit(f), over(jit(member)), over(asgfn.checkpoint(member)), over(lambda x: lax.cond(x[0, 0] > -99, member, member, x))):
+    for g in (
+        f,
+        jit(f),
+        over(jit(member)),
+        over(asgfn.checkpoint(member)),
+        over(lambda x: lax.cond(x[0, 0] > -99, member, member, x)),
+    ):
         close(g(X), want)
     close(over(member, in_axes=1)(jnp.moveaxis(X, 0, 1)), want)
     close(over(member, out_axes=-1)(X), jnp.moveaxis(want, 0, -1))
@@ -85,7 +91,15 @@ def test_grad_inside_the_map_sees_one_member():
 
 @pytest.mark.parametrize(
     "name, want",
-    [("psum", 8.0), ("pmean", 2.0), ("pmax", 2.0), ("pmin", 2.0), ("all_gather", [2.0] * 4), ("ppermute", 2.0), ("pbroadcast", 2.0)],
+    [
+        ("psum", 8.0),
+        ("pmean", 2.0),
+        ("pmax", 2.0),
+        ("pmin", 2.0),
+        ("all_gather", [2.0] * 4),
+        ("ppermute", 2.0),
+        ("pbroadcast", 2.0),
+    ],
 )
 def test_operands_that_are_not_mapped(name, want):
     call = {"ppermute": lambda y: lax.ppermute(y, "i", RING), "pbroadcast": lambda y: lax.pbroadcast(y, "i", 1)}
@@ -93,7 +107,10 @@ def test_operands_that_are_not_mapped(name, want):
     for value in (jnp.float32(2), np.float32(2)):
         close(over(lambda x: f(value) + 0 * x[0, 0])(X), np.broadcast_to(np.float32(want), (4, *np.shape(want))))
     close(over(lambda x, y: f(y), in_axes=(0, None))(X, 2.0), np.broadcast_to(np.float32(want), (4, *np.shape(want))))
-    close(jacrev(lambda y: over(lambda x: f(y) + 0 * x[0, 0])(X))(2.0), np.broadcast_to(np.float32(want), (4, *np.shape(want))) / 2)
+    close(
+        jacrev(lambda y: over(lambda x: f(y) + 0 * x[0, 0])(X))(2.0),
+        np.broadcast_to(np.float32(want), (4, *np.shape(want))) / 2,
+    )
 
 
 def test_python_numbers_stay_python_numbers():
@@ -103,7 +120,18 @@ def test_python_numbers_stay_python_numbers():
 
 
 def test_several_names():
-    f = vmap(vmap(lambda x: (lax.psum(x, ("i", "j")), lax.psum(x, "j"), lax.axis_index(("i", "j")), lax.axis_size(("i", "j"))), axis_name="j"), axis_name="i")
+    f = vmap(
+        vmap(
+            lambda x: (
+                lax.psum(x, ("i", "j")),
+                lax.psum(x, "j"),
+                lax.axis_index(("i", "j")),
+                lax.axis_size(("i", "j")),
+            ),
+            axis_name="j",
+        ),
+        axis_name="i",
+    )
     x = X[..., 0]
     both, inner, index, size = f(x)
     close(both, np.full((4, 4), x.sum()))

@@ -28,7 +28,9 @@ names = lambda asg: [node.primitive.name for node in asg.nodes]
 
 
 def build(*nodes, inputs=(F3,), constants=(), outputs=None):
-    return Asg(inputs, constants, nodes, outputs if outputs is not None else (len(inputs) + len(constants) + len(nodes) - 1,))
+    return Asg(
+        inputs, constants, nodes, outputs if outputs is not None else (len(inputs) + len(constants) + len(nodes) - 1,)
+    )
 
 
 def op(name, *inputs, types=(F3,), **params):
@@ -78,7 +80,12 @@ def test_equality_is_structural():
     assert a == b and hash(a) == hash(b) and a.nodes[0] == b.nodes[0] and hash(a.nodes[0]) == hash(b.nodes[0])
     assert a.nodes[0].scope == "block" and b.nodes[0].scope == "" and a.nodes[0].source.line != b.nodes[0].source.line
     assert len({a, b}) == 1
-    for other in (lambda x: jnp.cos(x) * 2, lambda x: jnp.sin(x) * 3, lambda x: 2 * jnp.sin(x), lambda x: (jnp.sin(x) * 2, x)):
+    for other in (
+        lambda x: jnp.cos(x) * 2,
+        lambda x: jnp.sin(x) * 3,
+        lambda x: 2 * jnp.sin(x),
+        lambda x: (jnp.sin(x) * 2, x),
+    ):
         assert asgfn.trace(other)(X) != a
     assert asgfn.trace(f)(X[:2]) != a and asgfn.trace(f)(X.astype(jnp.float16)) != a and a != 3
     zero = asgfn.trace(lambda x: x + np.array([0.0, 1.0, 2.0], np.float32))(X)
@@ -108,11 +115,20 @@ def test_text():
 
     asg = asgfn.trace(f)({"w": jnp.ones((3, 2))}, jnp.ones((4, 3)))
     text = str(asg)
-    for part in ("asg f {", "in  a: float32[3,2]  p['w']", "# layer", "dot_general b a", "length=4", "asg: asg <lambda> {", "out "):
+    for part in (
+        "asg f {",
+        "in  a: float32[3,2]  p['w']",
+        "# layer",
+        "dot_general b a",
+        "length=4",
+        "asg: asg <lambda> {",
+        "out ",
+    ):
         assert part in text, part
     assert repr(asg) == text and "test_graph.py:" in asg.text(sources=True) and "test_graph.py:" not in text
     lines = text.splitlines()
-    assert len(lines) == len({line.split(" = ")[0] for line in lines if " = " in line}) + len([line for line in lines if " = " not in line])
+    made = [line.split(":")[0] for line in lines if " = " in line and not line.startswith("      ")]
+    assert len(made) == len(set(made))  # every value has a name of its own
 
 
 # ---------------------------------------------------------------------------------------------- scopes and sources
@@ -123,9 +139,10 @@ def test_scopes_and_lines_follow_the_operation():
             return asgfn.named_call(lambda y: jnp.tanh(y), name="b")(y).sum()  # line 2
 
     first = f.__code__.co_firstlineno + 2
-    for g in (f, grad(f), jit(f), grad(jit(f)), jit(grad(f)), vmap(f), grad(lambda x: jnp.sum(vmap(jit(f))(x))), grad(asgfn.checkpoint(f))):
-        x = jnp.ones((2, 3)) if "vmap" in getattr(g, "__qualname__", "") or g.__name__ == "<lambda>" else X
-        asg = asgfn.simplify(asgfn.trace(g)(jnp.ones((2, 3)) if x.ndim == 2 else X))
+    batch = jnp.ones((2, 3))
+    single = [(g, X) for g in (f, grad(f), jit(f), grad(jit(f)), jit(grad(f)), grad(asgfn.checkpoint(f)))]
+    for g, x in (*single, (vmap(f), batch), (grad(lambda x: jnp.sum(vmap(jit(f))(x))), batch)):
+        asg = asgfn.simplify(asgfn.trace(g)(x))
         where = {(n.scope, n.source.line) for n in asg.nodes if n.source is not None and n.scope}
         assert {s for s, _ in where} <= {"a", "a/b"} and {line for _, line in where} <= {first, first + 1}, where
         tanh = next(n for n in asg.nodes if n.primitive.name == "tanh")
@@ -134,14 +151,13 @@ def test_scopes_and_lines_follow_the_operation():
         assert exp.scope == "a" and exp.source.line == first
     backward = [n for n in asgfn.trace(grad(f))(X).nodes if n.primitive.name not in ("exp", "tanh")]
     assert any(n.scope == "a/b" for n in backward) and any(n.scope == "a" for n in backward)
-    inner = jit(lambda x: jnp.sin(x))
 
     def outer(x):
         with asgfn.named_scope("outside"):
-            return inner(x)
+            return jit(f)(x)
 
-    (sin,) = asgfn.simplify(asgfn.trace(outer)(X)).nodes
-    assert sin.scope == "outside" and sin.source.line == inner.__code__.co_firstlineno if hasattr(inner, "__code__") else sin.scope == "outside"
+    inlined = asgfn.simplify(asgfn.trace(outer)(X)).nodes
+    assert [n.scope for n in inlined] == ["outside/a", "outside/a/b", "outside/a"] and inlined[0].source.line == first
     for bad in ("", 3):
         with pytest.raises(TypeError, match="named_scope"), asgfn.named_scope(bad):
             pass
@@ -153,9 +169,13 @@ def test_calling_a_graph():
     out = asg({"w": X}, X)
     close(out["y"], np.sin(X) * X + 1)
     assert float(out["s"][0]) == 1.5
-    flat = asgfn.trace(lambda x: jnp.sin(x)).__call__(1.0).replace(in_tree=None, out_tree=None)
+    flat = asgfn.trace(jnp.sin)(1.0).replace(in_tree=None, out_tree=None)
     assert flat(jnp.float32(0)) == 0 and flat(0) == 0
-    for bad, words in (((X,), "structure|takes"), (({"w": X}, X[:2]), r"x must be float32\[3\]"), (({"w": X}, X.astype(int)), "int32")):
+    for bad, words in (
+        ((X,), "structure|takes"),
+        (({"w": X}, X[:2]), r"x must be float32\[3\]"),
+        (({"w": X}, X.astype(int)), "int32"),
+    ):
         with pytest.raises(TransformError, match=words):
             asg(*bad)
     counter = asgfn.trace(lambda n: n * 2)(jnp.int32(1))
@@ -179,7 +199,7 @@ def test_transforms_take_graphs():
     close(grad(asgfn.checkpoint(asg))(X), grad(f)(X))
     close(jit(grad(jit(asg)))(X), grad(f)(X))
     close(lax.scan(lambda c, v: (c + asg(v), None), 0.0, jnp.stack([X, X]))[0], 2 * f(X))
-    close(asgfn.value_and_grad(sample(), argnums=1)({"w": X}, X) if False else asgfn.value_and_grad(asg)(X)[1], grad(f)(X))
+    close(asgfn.value_and_grad(asg)(X)[1], grad(f)(X))
     assert asgfn.eval_shape(asg, X).shape == () and asgfn.trace(asg)(X) is asg
     pair = grad(lambda p, x: sample()(p, x)["y"].sum())({"w": X}, X)
     close(pair["w"], np.sin(X))
@@ -190,7 +210,7 @@ SIN = op("sin", 0)
 BODY = build(op("add", 0, 1), inputs=(F3, F3), outputs=(2, 2))  # carry, x -> carry, y
 OTHER = build(op("sin", 0), inputs=(ArrayType((2,), np.float32),))
 TRUE = Asg((F3,), (np.array(True),), (), (1,))
-SCAN = dict(asg=BODY, length=4, reverse=False, num_consts=0, num_carry=1, unroll=1)
+SCAN = {"asg": BODY, "length": 4, "reverse": False, "num_consts": 0, "num_carry": 1, "unroll": 1}
 F43 = ArrayType((4, 3), np.float32)
 INDEX = ArrayType((), np.int32)
 
@@ -273,9 +293,8 @@ def test_edits():
     assert names(edit.extract(asg, [1])) == ["sin"] and names(asg) == ["sin", "mul", "cos"]  # the old graph stays
     both = edit.reorder(asgfn.trace(lambda x, y: (x - y, x, y))(X, 2 * X), [1, 0], [2, 0])
     close(both(2 * X, X)[1], -X)
-    narrowed = edit.replace_node(asgfn.trace(lambda x: jnp.sin(x) * 2)(X), 0, primitive("reduce_sum"), {"axes": (0,)}) if False else asg
-    assert narrowed.validate() is narrowed
-    half = edit.insert_after(asgfn.trace(jnp.sin)(X), 0, primitive("convert_element_type"), dict(asgfn.trace(lambda x: x.astype(jnp.float16))(X).nodes[0].params))
+    (cast,) = asgfn.trace(lambda x: x.astype(jnp.float16))(X).nodes
+    half = edit.insert_after(asg, 0, cast.primitive, cast.params)
     assert half.validate().out_types[0].dtype == np.float16  # types downstream follow
 
 
@@ -295,13 +314,24 @@ def test_edits_that_do_not_fit(change):
 
 
 UNARY, BINARY = ("sin", "neg", "tanh", "abs"), ("add", "mul", "max", "sub")
-FUNCTIONS = {"sin": np.sin, "neg": np.negative, "tanh": np.tanh, "abs": np.abs, "add": np.add, "mul": np.multiply, "max": np.maximum, "sub": np.subtract}
+FUNCTIONS = {
+    "sin": np.sin,
+    "neg": np.negative,
+    "tanh": np.tanh,
+    "abs": np.abs,
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "sub": np.subtract,
+}
 
 
 @st.composite
 def random_graphs(draw):
     n_in = draw(st.integers(1, 3))
-    constants = tuple(np.float32(draw(st.integers(-3, 3))) * np.ones(3, np.float32) for _ in range(draw(st.integers(0, 2))))
+    constants = tuple(
+        np.float32(draw(st.integers(-3, 3))) * np.ones(3, np.float32) for _ in range(draw(st.integers(0, 2)))
+    )
     nodes, count = [], n_in + len(constants)
     for _ in range(draw(st.integers(1, 8))):
         name = draw(st.sampled_from(UNARY + BINARY))
@@ -325,7 +355,9 @@ def test_random_edits(asg, data):
     args = [np.float32([0.5, -1, 2]) * (k + 1) for k in range(len(asg.inputs))]
     flat = lambda g: [np.asarray(v) for v in (lambda o: o if isinstance(o, tuple) else (o,))(g.validate()(*args))]
     env = by_hand(asg, args)
-    same = lambda got, want: [np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(got, want, strict=True)]
+    same = lambda got, want: [
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(got, want, strict=True)
+    ]
     same(flat(asg), [env[i] for i in asg.outputs])
     for g in (edit.prune(asg), asgfn.simplify(asg), Asg.from_bytes(asg.to_bytes())):
         same(flat(g), [env[i] for i in asg.outputs])
@@ -340,7 +372,9 @@ def test_random_edits(asg, data):
     same(flat(edit.replace_node(asg, index, primitive(swap))), [changed[i] for i in asg.outputs])
     undone = edit.insert_after(edit.insert_after(asg, i, primitive("neg")), i, primitive("neg"))
     same(flat(undone), [env[i] for i in asg.outputs])
-    deleted = edit.delete_node(undone, next(k for k, n in enumerate(undone.nodes) if n.inputs == (i,) and n.primitive.name == "neg"))
+    deleted = edit.delete_node(
+        undone, next(k for k, n in enumerate(undone.nodes) if n.inputs == (i,) and n.primitive.name == "neg")
+    )
     assert len(deleted.validate().nodes) == len(asg.nodes) + 1
     order = data.draw(st.permutations(range(len(asg.inputs))))
     moved = edit.reorder(asg, order)
@@ -351,14 +385,24 @@ def test_random_edits(asg, data):
 # ---------------------------------------------------------------------------------------------- bytes
 def stored():
     f = PROGRAMS["scanned"]
-    return asgfn.trace(lambda x: f(x) + PROGRAMS["branched"](x) + jnp.sum(x @ np.eye(4, dtype=np.float32)))(jnp.asarray(VECTOR))
+    return asgfn.trace(lambda x: f(x) + PROGRAMS["branched"](x) + jnp.sum(x @ np.eye(4, dtype=np.float32)))(
+        jnp.asarray(VECTOR)
+    )
 
 
 def test_round_trip_and_pickle():
     asg = stored()
-    for again in (Asg.from_bytes(asg.to_bytes()), pickle.loads(pickle.dumps(asg)), Asg.from_bytes(memoryview(bytearray(asg.to_bytes())))):
+    for again in (
+        Asg.from_bytes(asg.to_bytes()),
+        pickle.loads(pickle.dumps(asg)),
+        Asg.from_bytes(memoryview(bytearray(asg.to_bytes()))),
+    ):
         assert again == asg and hash(again) == hash(asg) and again.to_bytes() == asg.to_bytes()
-        assert again.name == asg.name and again.input_names == asg.input_names and again.text(sources=True) == asg.text(sources=True)
+        assert (
+            again.name == asg.name
+            and again.input_names == asg.input_names
+            and again.text(sources=True) == asg.text(sources=True)
+        )
         close(again(VECTOR), asg(VECTOR))
         with pytest.raises(ValueError):
             again.constants[0][...] = 0
@@ -414,18 +458,22 @@ def test_forged_bytes_with_a_valid_checksum():
     assert must_be_sound(sealed(data, body))
 
 
-JUNK = [None, True, -1, 0, 2**70 if False else 2**62, 1.5, "x", b"x", [], [[]], {}, {"tuple": 3}, {"graph": {}}, {"dtype": "no"}, {"array": [[2**40], "float32", b""]}, {"enum": "Asg", "name": "x"}, {"record": "os", "values": []}, {"type": [[-1], "float32", 0]}]  # fmt: skip
+JUNK = [None, True, -1, 0, 2**62, 1.5, "x", b"x", [], [[]], {}, {"tuple": 3}, {"graph": {}}, {"dtype": "no"}, {"array": [[2**40], "float32", b""]}, {"enum": "Asg", "name": "x"}, {"record": "os", "values": []}, {"type": [[-1], "float32", 0]}]  # fmt: skip
 
 
 def places(value, path=()):
     """Every place in a nest of lists and dicts."""
     yield path
-    for k in range(len(value)) if isinstance(value, list) else sorted(value, key=str) if isinstance(value, dict) else ():
+    for k in (
+        range(len(value)) if isinstance(value, list) else sorted(value, key=str) if isinstance(value, dict) else ()
+    ):
         yield from places(value[k], (*path, k))
 
 
 def test_forged_structures_with_a_valid_checksum():
-    data = asgfn.trace(lambda x: lax.scan(lambda c, v: (lax.cond(c[0] > v, jnp.sin, jnp.cos, c), v), x[:1], x)[1].reshape(2, 2))(jnp.asarray(VECTOR)).to_bytes()
+    data = asgfn.trace(
+        lambda x: lax.scan(lambda c, v: (lax.cond(c[0] > v, jnp.sin, jnp.cos, c), v), x[:1], x)[1].reshape(2, 2)
+    )(jnp.asarray(VECTOR)).to_bytes()
     everywhere = list(places(msgpack.unpackb(data[9:], strict_map_key=False)))
     rng = np.random.default_rng(2)
     accepted = 0
@@ -484,7 +532,7 @@ def test_chains_of_20000_nodes():
         close(jit(chain)(0.5), value)
         assert len(edit.prune(asg).nodes) == n and len(edit.insert_after(asg, 5000, primitive("neg")).nodes) == n + 1
         assert len(asgfn.trace(grad(asg))(0.5).nodes) > n
-        assert len(asgfn.trace(lambda x: vmap(asg)(x))(X).nodes) == n
+        assert len(asgfn.trace(vmap(asg))(X).nodes) == n
         data = asg.to_bytes()
         assert Asg.from_bytes(data) == asg
         del asg, again, simple  # taking them apart does not recurse either

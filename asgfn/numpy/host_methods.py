@@ -120,7 +120,7 @@ def _reduce(self: ConcreteArray) -> tuple:
 
 def _devices(self: Array) -> set[Any]:
     """The device on which the array lives, as a set of one."""
-    return {self.device if getattr(self, "device", None) is not None else all_devices()[0]}
+    return {getattr(self, "device", None) or all_devices()[0]}
 
 
 def _copy_to_host_async(self: ConcreteArray) -> None:

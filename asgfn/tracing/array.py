@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asgfn.backend import get_backend
 from asgfn.errors import DeletedArrayError, NotAnArrayError
 from asgfn.graph.types import ArrayType
 
@@ -125,10 +126,15 @@ class ConcreteArray(Array):
     `buffer` is that backend's own representation (an `np.ndarray` for the CPU); None after the array was donated.
     """
 
-    __slots__ = ("buffer", "device")
+    __slots__ = ("buffer", "home")
 
     buffer: Any
-    device: Any
+    home: Any  # the backend that holds the buffer; None for the host's memory
+
+    @property
+    def device(self) -> Any:
+        """The device that holds the array."""
+        return (self.home or get_backend("numpy")).devices()[0]
 
     @property
     def value(self) -> np.ndarray:
@@ -142,7 +148,7 @@ class ConcreteArray(Array):
                 f"this array ({self.aval}) was deleted: it was donated to a jitted call (donate_argnums) or .delete() was called. "
                 "Keep using the call's result instead, or do not donate the argument"
             )
-        return self.device.to_host(buffer, self.aval)
+        return self.home.to_host(buffer, self.aval)
 
     def delete(self) -> None:
         """Gives the memory back; later use raises DeletedArrayError."""
@@ -155,8 +161,8 @@ class ConcreteArray(Array):
         """Waits until the value has been computed. Returns the array."""
         if self.buffer is None:
             _ = self.value
-        if self.device is not None:
-            self.device.wait(self.buffer)
+        if self.home is not None:
+            self.home.wait(self.buffer)
         return self
 
 
@@ -166,7 +172,7 @@ def concrete(value: np.ndarray, aval: ArrayType) -> ConcreteArray:
     if type(value) is not np.ndarray:
         value = np.asarray(value)
     array.buffer = value
-    array.device = None
+    array.home = None
     array.aval = aval
     return array
 

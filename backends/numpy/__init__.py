@@ -63,6 +63,9 @@ class NumpyBackend:
     def to_device(self, value: np.ndarray) -> np.ndarray:
         return value
 
+    def wait(self, buffer: np.ndarray) -> None:
+        """Nothing to wait for: programs have run when they return."""
+
     def to_host(self, buffer: np.ndarray, aval: ArrayType) -> np.ndarray:
         return buffer
 
