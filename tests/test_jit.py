@@ -286,6 +286,15 @@ def test_constants():
     assert jit(lambda x: (x, x[:0]))(jnp.zeros((0, 2)))[1].shape == (0, 2)
 
 
+def test_python_scalars_keep_the_sign_of_zero():
+    for x in (0.0, -0.0, 1 + 0j, complex(1, -0.0), complex(0.0, 2), complex(-0.0, 2)):
+        for got in (jnp.asarray(x), jit(lambda v: v)(x), jit(lambda x=x: jnp.asarray(x))()):
+            value = np.asarray(got)
+            assert np.signbit(value.real) == np.signbit(np.real(x)) and np.signbit(value.imag) == np.signbit(
+                np.imag(x)
+            ), x
+
+
 # ---------------------------------------------------------------------------------------------- closures and nesting
 def test_closures_over_traced_values():
     def outer(a, x):

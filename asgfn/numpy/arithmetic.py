@@ -44,7 +44,9 @@ def floor_divide(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     if dtypes.is_integer(x1.dtype):
         quotient = lax.div(x1, x2)
         return lax.sub(quotient, convert(_needs_correction(lax.rem(x1, x2), x2, sign), x1.dtype))
-    return _float_floor_divide(x1, x2, _remainder(x1, x2, sign), sign)
+    dividend, divisor, _ = _with_positive_divisor(x1, x2, sign)
+    rest = _float_remainder(dividend, divisor)
+    return _float_floor_divide(dividend, divisor, rest, lax.div(x1, x2), sign)
 
 
 def _known_sign(x: ArrayLike) -> int:
@@ -62,26 +64,43 @@ def _needs_correction(truncated: Any, x2: Any, sign: int) -> Array:
     return lax.bitwise_and(opposite, lax.ne(truncated, zero))
 
 
-def _remainder(x1: Any, x2: Any, sign: int) -> Array:
+def _integer_remainder(x1: Any, x2: Any, sign: int) -> Array:
     truncated = lax.rem(x1, x2)
-    # adding 0 where nothing is to be corrected turns -0 into +0, the sign that a remainder by x2 > 0 has
     correction = lax.select(_needs_correction(truncated, x2, sign), x2, constant(0, truncated.dtype))
     return lax.add(truncated, correction)
 
 
-def _float_floor_divide(x1: Any, x2: Any, remainder: Any, sign: int) -> Array:
+def _with_positive_divisor(x1: Any, x2: Any, sign: int) -> tuple[Any, Any, Any]:
+    """Floats s * x1, s * x2 and s for s the sign of x2 (None for 1): the quotient is the same, the remainder s times.
+
+    So the rules below need one sign of the divisor only, and the signs of zeros come out as IEEE 754 has them.
+    """
+    if sign > 0:
+        return x1, x2, None
+    s = constant(-1, x2.dtype) if sign else lax.sign(x2)
+    return lax.mul(x1, s), lax.mul(x2, s), s
+
+
+def _float_remainder(x1: Any, x2: Any) -> Array:
+    """For a divisor that is not negative."""
+    truncated = lax.rem(x1, x2)
+    zero = constant(0, truncated.dtype)
+    # adding 0 where nothing is to be corrected turns -0 into +0, the sign that a remainder by x2 > 0 has
+    return lax.add(truncated, lax.select(lax.lt(truncated, zero), x2, zero))
+
+
+def _float_floor_divide(x1: Any, x2: Any, remainder: Any, quotient: Any, sign: int) -> Array:
+    """For a divisor that is not negative; finite, not 0 and not NaN where `sign` is not 0."""
     # (x1 - remainder) / x2 is a whole number up to rounding error: round it. Where that is not a number, x1 or 1 / x2
-    # is infinite (the quotient is, too) or one of them is NaN, and the plain quotient says which.
+    # is infinite (the floor is, too) or one of them is NaN, and the quotient says which.
     whole = lax.round(lax.div(lax.sub(x1, remainder), x2), lax.RoundingMethod.TO_NEAREST_EVEN)
     if sign:
-        return lax.select(lax.is_finite(x1), whole, lax.div(x1, x2))
+        return lax.select(lax.is_finite(x1), whole, quotient)
+    # a negative number over inf: -1, which inf - inf above lost
+    lost = lax.bitwise_and(lax.lt(x1, constant(0, x1.dtype)), lax.eq(x2, constant(math.inf, x2.dtype)))
+    whole = lax.select(lost, constant(-1, whole.dtype), whole)
     finite = lax.bitwise_and(lax.is_finite(x1), lax.ne(x2, constant(0, x2.dtype)))
-    result = lax.select(finite, whole, lax.div(x1, x2))
-    # a finite number over an infinite one: 0 when their signs agree, else -1; inf - inf above lost it
-    infinite = lax.eq(lax.abs(x2), constant(math.inf, x2.dtype))
-    ratio = lax.floor(lax.div(lax.sign(x1), lax.sign(x2)))
-    edge = lax.min(ratio, constant(0, x1.dtype))
-    return lax.select(lax.bitwise_and(finite, infinite), edge, result)
+    return lax.select(finite, whole, quotient)
 
 
 def remainder(x1: ArrayLike, x2: ArrayLike, /) -> Array:
@@ -90,7 +109,11 @@ def remainder(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     x1, x2 = _real_operands("remainder", x1, x2)
     if dtypes.is_unsigned_integer(x1.dtype):
         return lax.rem(x1, x2)
-    return _remainder(x1, x2, sign)
+    if dtypes.is_integer(x1.dtype):
+        return _integer_remainder(x1, x2, sign)
+    dividend, divisor, s = _with_positive_divisor(x1, x2, sign)
+    rest = _float_remainder(dividend, divisor)
+    return rest if s is None else lax.mul(rest, s)
 
 
 mod = remainder
@@ -108,8 +131,10 @@ def divmod(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:
         return floor_divide(x1, x2), remainder(x1, x2)
     sign = _known_sign(x2)
     x1, x2 = _real_operands("divmod", x1, x2)
-    rest = _remainder(x1, x2, sign)
-    return _float_floor_divide(x1, x2, rest, sign), rest
+    dividend, divisor, s = _with_positive_divisor(x1, x2, sign)
+    rest = _float_remainder(dividend, divisor)
+    floor = _float_floor_divide(dividend, divisor, rest, lax.div(x1, x2), sign)
+    return floor, rest if s is None else lax.mul(rest, s)
 
 
 # ------------------------------------------------------------------------------------------------------------ powers

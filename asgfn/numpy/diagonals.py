@@ -31,9 +31,10 @@ _INDEX = np.dtype(np.int32)
 
 def _offset_rows(shape: tuple[int, ...], k: int) -> tuple[Array, Array]:
     """Row numbers plus k, and column numbers, over the last two axes of a shape."""
+    k = min(max(int(k), -shape[-2]), shape[-1])  # beyond the matrix all diagonals are alike, and may not be an int32
     rows = lax.broadcasted_iota(_INDEX, shape, len(shape) - 2)
     columns = lax.broadcasted_iota(_INDEX, shape, len(shape) - 1)
-    return (lax.add(rows, constant(int(k), _INDEX)) if k else rows), columns
+    return (lax.add(rows, constant(k, _INDEX)) if k else rows), columns
 
 
 def _matrix_size(name: str, N: int, M: int | None) -> tuple[int, int]:

@@ -331,14 +331,14 @@ def plan_index(index: Any, shape: tuple[int, ...], mode: Any = None, wrap_negati
     """Takes an index apart, for an array of this shape.
 
     Arguments:
-        mode: what to do about a constant integer that is out of bounds. None and "promise_in_bounds" raise, "clip"
-            clamps, "fill" and "drop" mark the plan as `missing`.
+        mode: what to do about a constant integer that is out of bounds. None raises, "clip" and "promise_in_bounds"
+            clamp, "fill" and "drop" mark the plan as `missing`.
 
     Raises:
         IndexOutOfRangeError, IndexingError, DTypeError, ConcretizationError: an index that does not fit.
     """
     entries, distinct = _expand(index, shape)
-    mode = GatherScatterMode.PROMISE_IN_BOUNDS if mode is None else GatherScatterMode.from_any(mode)
+    mode = None if mode is None else GatherScatterMode.from_any(mode)
     full_shape = shape
     shape = ()  # grows by the array's axes and by inserted ones
     inserted, starts, limits, strides, reversed_axes, squeezed, new_axes = [], [], [], [], [], [], []
@@ -372,10 +372,12 @@ def plan_index(index: Any, shape: tuple[int, ...], mode: Any = None, wrap_negati
             else:
                 entry = entry.coordinates if isinstance(entry, _Mask) else entry
                 if size == 0 and (entry.ndim == 0 or entry.size):
-                    raise IndexOutOfRangeError(
-                        f"index of shape {entry.shape} into axis {source_axis} of size 0, array of shape {full_shape}: "
-                        "there is nothing to pick from"
-                    )
+                    if mode != GatherScatterMode.FILL_OR_DROP:
+                        raise IndexOutOfRangeError(
+                            f"index of shape {entry.shape} into axis {source_axis} of size 0, array of shape "
+                            f"{full_shape}: there is nothing to pick from"
+                        )
+                    missing = True
                 found.append((axis, entry))
         source_axis += not isinstance(entry, bool)
         starts.append(start)
@@ -444,7 +446,7 @@ def _constant_position(
     position = index + size if index < 0 and wrap else index
     if 0 <= position < size:
         return position, False
-    if size == 0 or mode == GatherScatterMode.PROMISE_IN_BOUNDS:
+    if mode is None or (size == 0 and mode != GatherScatterMode.FILL_OR_DROP):
         valid = f"valid indices are {-size if wrap else 0} to {size - 1}" if size else "it has no elements"
         raise IndexOutOfRangeError(
             f"index {index} is out of bounds for axis {axis} of size {size}, array of shape {shape}; {valid}"

@@ -108,7 +108,10 @@ def _bounded(index: Array, size: int, mode: str) -> Array:
 
 
 class _Concatenator:
-    """`r_[...]`: joins scalars, arrays and ranges; a leading string says how ("axis,ndmin,where the old axes go")."""
+    """`r_[...]`: joins scalars, arrays and ranges; a leading string says how.
+
+    It is "axis,ndmin,where the old axes go", or "r" or "c" for a vector as a row or column of a matrix.
+    """
 
     def __init__(self, name: str, axis: int, ndmin: int, trans1d: int) -> None:
         self._name = name
@@ -120,14 +123,17 @@ class _Concatenator:
     def __getitem__(self, key: Any) -> Array:
         parts = list(key) if isinstance(key, tuple) else [key]
         axis, ndmin, trans1d = self._defaults
-        if parts and isinstance(parts[0], str):
+        matrix = parts[0] if parts and isinstance(parts[0], str) and parts[0] in ("r", "c") else None
+        if matrix:
+            parts.pop(0)
+        elif parts and isinstance(parts[0], str):
             axis, ndmin, trans1d = self._directive(parts.pop(0))
-        arrays = [self._expanded(part, ndmin, trans1d) for part in parts]
-        return concatenate(arrays, axis)
+        result = concatenate([self._expanded(part, ndmin, trans1d) for part in parts], axis)
+        if matrix and result.ndim == 1:
+            result = lax.expand_dims(result, (0 if matrix == "r" else 1,))
+        return result
 
     def _directive(self, text: str) -> tuple[int, int, int]:
-        if text in ("r", "c"):
-            raise NotImplementedError(f"{self._name}: matrices ({text!r}) are not supported; use '0,2' or '-1,2,0'")
         try:
             numbers = [int(item) for item in text.split(",")]
         except ValueError:
@@ -153,7 +159,8 @@ class _Concatenator:
         if array.ndim >= rank:
             return array
         # the old axes stay in order; the new ones of length 1 fill the places that trans1d leaves
-        first = (rank - array.ndim) if trans1d < 0 else min(trans1d, rank - array.ndim)
+        new = rank - array.ndim
+        first = max(trans1d + new + 1, 0) if trans1d < 0 else min(trans1d, new)
         shape = [1] * rank
         shape[first : first + array.ndim] = array.shape
         return lax.reshape(array, tuple(shape))

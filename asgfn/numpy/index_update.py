@@ -88,13 +88,14 @@ def _update(
             combine = partial(_combine, operation, lax.select(mask, values, _constant(1, values)), work_dtype)
         return lax.select(mask, _filled(combine(x), x.shape), x)
 
-    plan = plan_index(index, x.shape, mode, wrap_negative_indices)
+    parsed = GatherScatterMode.from_any(mode)
+    promised = parsed == GatherScatterMode.PROMISE_IN_BOUNDS  # a promise that is broken leaves the update out
+    plan = plan_index(index, x.shape, "drop" if promised else mode, wrap_negative_indices)
     if operation != "apply":
         values = _fit_values(name, values, plan)
         combine = partial(_combine, operation, values, work_dtype)
     if plan.missing or 0 in plan.shape:
         return x
-    parsed = GatherScatterMode.from_any(mode)
     view = plan.view(x)
     if not plan.positions:
         new = combine(view)

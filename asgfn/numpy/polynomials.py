@@ -65,24 +65,28 @@ def polyval(p: ArrayLike, x: ArrayLike, *, unroll: int = 16) -> Array:
 
 
 def polyadd(a1: ArrayLike, a2: ArrayLike) -> Array:
-    """The sum of two polynomials."""
+    """The sum of two polynomials, or of two stacks of them (coefficients along the first axis)."""
     return _combined("polyadd", lax.add, a1, a2)
 
 
 def polysub(a1: ArrayLike, a2: ArrayLike) -> Array:
-    """The difference of two polynomials."""
+    """The difference of two polynomials, or of two stacks of them (coefficients along the first axis)."""
     return _combined("polysub", lax.sub, a1, a2)
 
 
 def _combined(name: str, operation: Any, a1: ArrayLike, a2: ArrayLike) -> Array:
-    a1, a2 = promote_dtypes(_coefficients(name, a1), _coefficients(name, a2))
+    a1, a2 = promote_dtypes(*(p if p.ndim else lax.reshape(p, (1,)) for p in (to_array(name, a1), to_array(name, a2))))
+    if a1.shape[1:] != a2.shape[1:]:
+        raise ShapeError(
+            f"{name}: coefficients run along the first axis and other axes must agree, got shapes {a1.shape} and {a2.shape}"
+        )
     length = max(a1.shape[0], a2.shape[0])
     return operation(_lengthened(a1, length), _lengthened(a2, length))
 
 
 def _lengthened(p: Array, length: int) -> Array:
     missing = length - p.shape[0]
-    return lax.pad(p, constant(0, p.dtype), [(missing, 0, 0)]) if missing else p
+    return lax.pad(p, constant(0, p.dtype), [(missing, 0, 0)] + [(0, 0, 0)] * (p.ndim - 1)) if missing else p
 
 
 def polymul(a1: ArrayLike, a2: ArrayLike, *, trim_leading_zeros: bool = False) -> Array:
@@ -165,6 +169,8 @@ def poly(seq_of_zeros: ArrayLike) -> Array:
     """The polynomial with these roots; of a square matrix, its characteristic polynomial."""
     (roots_,) = promote_dtypes_inexact(to_array("poly", seq_of_zeros))
     roots_ = to_array("poly", roots_)
+    if roots_.ndim == 0:
+        roots_ = lax.reshape(roots_, (1,))
     if roots_.ndim == 2 and roots_.shape[0] == roots_.shape[1] and roots_.shape[0]:
         roots_ = eigvals(roots_)
     if roots_.ndim != 1:

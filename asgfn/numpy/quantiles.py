@@ -271,7 +271,7 @@ def _neighbours(q: Any, n: Any, method: str, xp: Any) -> tuple[Any, Any, Any]:
     """
     if method in _CONTINUOUS or method in ("lower", "higher", "midpoint", "nearest"):
         alpha, beta = _CONTINUOUS.get(method, (1.0, 1.0))
-        rank = n * q + q * (1.0 - alpha - beta) + (alpha - 1.0)
+        rank = q * (n + (1.0 - alpha - beta)) + (alpha - 1.0)
         rank = xp.minimum(xp.maximum(rank, 0.0), n - 1.0)
         lower, upper = xp.floor(rank), xp.ceil(rank)
         if method == "lower":

@@ -77,8 +77,8 @@ def piecewise(
     all of `x`, so that gradients of a piece flow only where it is chosen.
     """
     x = to_array("piecewise", x)
-    conditions = _conditions(condlist, x)
     functions = list(funclist)
+    conditions = _conditions(condlist, x, len(functions))
     if len(functions) == len(conditions):
         functions.append(0)
     if len(functions) != len(conditions) + 1:
@@ -94,10 +94,12 @@ def piecewise(
     return result if result.shape == x.shape else lax.broadcast_in_dim(result, x.shape, ())
 
 
-def _conditions(condlist: Any, x: Array) -> list[Array]:
+def _conditions(condlist: Any, x: Array, functions: int) -> list[Array]:
+    single = len(condlist) not in (functions, functions - 1) if np.ndim(condlist) else True
     if isinstance(condlist, (Array, np.ndarray)):
-        return [to_array("piecewise", condlist)] if condlist.ndim <= x.ndim else list(to_array("piecewise", condlist))
-    if isinstance(condlist, (list, tuple)) and condlist and isinstance(condlist[0], (bool, np.bool_)) and x.ndim:
+        single = single and condlist.ndim <= x.ndim  # one condition for each element of x, as NumPy allows
+        return [to_array("piecewise", condlist)] if single else list(to_array("piecewise", condlist))
+    if single and condlist and isinstance(condlist[0], (bool, np.bool_)) and x.ndim:
         return [as_array(np.asarray(condlist))]
     return [as_array(np.asarray(c)) if isinstance(c, list) else to_array("piecewise", c) for c in condlist]
 

@@ -103,18 +103,36 @@ def _check_kth(name: str, kth: int | Sequence[int], size: int) -> None:
 def partition(a: ArrayLike, kth: int | Sequence[int], axis: int | None = -1) -> Array:
     """The element that sorting would put at `kth` is there, smaller ones before it and larger ones behind.
 
-    The order on both sides is not specified (it is sorted).
+    On its side the smaller ones ascend and the larger ones descend; with several `kth`, all ascend.
     """
     a, axis = _along("partition", a, axis)
     _check_kth("partition", kth, a.shape[axis])
-    return sort(a, axis)
+    ordered = sort(a, axis)
+    if not isinstance(kth, (int, np.integer)):
+        return ordered
+    low, high = _cut(ordered, kth, axis)
+    return lax.concatenate([low, lax.rev(high, (axis,))], axis)
 
 
 def argpartition(a: ArrayLike, kth: int | Sequence[int], axis: int | None = -1) -> Array:
-    """The indices that partition along `axis`; see `partition`."""
+    """The indices that partition along `axis`: those of smaller elements by element, those of larger ones ascending.
+
+    With several `kth` they sort.
+    """
     a, axis = _along("argpartition", a, axis)
     _check_kth("argpartition", kth, a.shape[axis])
-    return argsort(a, axis)
+    order = argsort(a, axis)
+    if not isinstance(kth, (int, np.integer)):
+        return order
+    low, high = _cut(order, kth, axis)
+    return lax.concatenate([low, sort(high, axis)], axis)
+
+
+def _cut(x: Array, kth: int, axis: int) -> tuple[Array, Array]:
+    """Up to position `kth` (inclusive), and beyond."""
+    length = x.shape[axis]
+    at = kth % length + 1
+    return lax.slice_in_dim(x, 0, at, axis=axis), lax.slice_in_dim(x, at, length, axis=axis)
 
 
 def sort_complex(a: ArrayLike) -> Array:

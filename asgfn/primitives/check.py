@@ -66,7 +66,8 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
     if size == 0:
         return (), ()
     front = [x if d is None else move_batch_axis(x, d, 0) for x, d in zip(args, dims, strict=True)]
-    pred, first = front[0], np.int32(0)
+    pred = front[0]
+    first: Any = np.int32(0)
     if dims[0] is not None:
         first = argmax(bitwise_not(pred), 0, np.int32)
         pred = reduce_and(pred, (0,))
@@ -77,7 +78,7 @@ def _batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tu
     return bind(check_p, pred, *values, **params), ()
 
 
-check_p = Primitive(
+check_p: Primitive = Primitive(
     "check",
     category="callback",
     type_rule=_type,

@@ -71,7 +71,7 @@ def _broadcast_type(x: ArrayType, *, shape: tuple[int, ...], broadcast_dimension
         )
     if any(not 0 <= d < len(shape) for d in dims) or any(a >= b for a, b in itertools.pairwise(dims)):
         raise ShapeError(
-            f"broadcast_in_dim: broadcast_dimensions={dims} must be increasing and index the result's shape {shape}"
+            f"broadcast_in_dim: broadcast_dimensions={dims} must be distinct and index the result's shape {shape}"
         )
     for size, d in zip(x.shape, dims, strict=True):
         if size not in (1, shape[d]):
@@ -119,15 +119,17 @@ def broadcast_in_dim(operand: Any, shape: Sequence[int], broadcast_dimensions: S
     """Repeats `operand` to `shape`; its axis i becomes axis `broadcast_dimensions[i]` of the result (StableHLO broadcast_in_dim).
 
     Raises:
-        ShapeError: a length is neither 1 nor the result's, or the dimensions are not increasing.
+        ShapeError: a length is neither 1 nor the result's, or a dimension is named twice or missing.
     """
     operand = as_array(operand, "broadcast_in_dim")
     shape = canonical_shape(shape)
-    if operand.shape == shape and tuple(broadcast_dimensions) == tuple(range(len(shape))):
+    dims = tuple(map(operator.index, broadcast_dimensions))
+    order = sorted(range(len(dims)), key=dims.__getitem__)
+    if len(dims) == operand.ndim and order != list(range(len(dims))):  # the primitive keeps the order of axes
+        operand, dims = transpose(operand, order), tuple(sorted(dims))
+    if operand.shape == shape and dims == tuple(range(len(shape))):
         return operand
-    return bind(
-        broadcast_in_dim_p, operand, shape=shape, broadcast_dimensions=tuple(map(operator.index, broadcast_dimensions))
-    )
+    return bind(broadcast_in_dim_p, operand, shape=shape, broadcast_dimensions=dims)
 
 
 def broadcast(operand: Any, sizes: Sequence[int], **_: Any) -> Array:

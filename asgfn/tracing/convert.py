@@ -43,7 +43,7 @@ def as_array(x: Any, where: str = "") -> Array:
     dtype = dtypes.scalar_dtype(x)
     if dtype is not None:
         key = (kind, x, dtype)
-        if x == 0:  # 0.0 and -0.0 are equal but not the same
+        if x == 0 or kind is complex:  # 0.0 and -0.0 are equal but not the same
             return _scalar(x, dtype)
         found = _small_scalars.get(key)
         if found is None or found.buffer is None:  # somebody may have deleted theirs

@@ -79,6 +79,7 @@ def test_site(site: Site, node: Node, operands: Sequence[Any], outs: Sequence[An
     if site.error is DivisionByZeroError:
         return _any(eq(operands[1], np.zeros((), operands[1].dtype))), []
     bounds = _BOUNDS[node.primitive.name]([x.aval for x in operands], node.params)
+    assert bounds is not None  # or there would be no site
     return bounds.test(operands, site.types[0].dtype)
 
 
@@ -110,7 +111,7 @@ class _Bounds:
         outside = bitwise_or(lt(index, np.zeros((), dtype)), gt(index, limits))
         outside, index = reshape(outside, (outside.size,)), reshape(index, (index.size,))
         first = argmax(outside, 0, np.int32)
-        values = [index]
+        values: list[Any] = [index]
         for column in (self.axes, self.sizes):
             repeated = np.tile(np.array(column, dtype), index.size // entries)
             values.append(repeated)
