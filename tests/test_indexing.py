@@ -230,6 +230,13 @@ def test_modes_out_of_bounds():
     assert value(x.at[i].add(1, mode="clip")).tolist() == [3, 2, 4]
     assert value(x.at[7].set(0, mode="drop")).tolist() == [1, 2, 3]
     assert value(x.at[np.array([-1])].get(mode="fill", fill_value=0, wrap_negative_indices=False)).tolist() == [0]
+    # a broken promise clamps what is read and leaves out what is written
+    for far, near in ((7, 3), (-9, 1)):
+        assert value(x.at[far].get(mode="promise_in_bounds")) == near
+        assert value(x.at[far].add(1, mode="promise_in_bounds")).tolist() == [1, 2, 3]
+    for index in (0, np.array([0, 1])):  # nothing to pick from, but the mode says what to do
+        assert value(jnp.zeros(0).at[index].set(1, mode="drop")).tolist() == []
+        assert (value(jnp.zeros(0).at[index].get(mode="fill", fill_value=5)) == 5).all()
     for dtype, fill in [(np.int8, -128), (np.uint8, 255), (bool, True)]:
         assert value(jnp.zeros(2, dtype).at[jnp.asarray([5])].get(mode="fill"))[0] == fill
 

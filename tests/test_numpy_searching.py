@@ -34,6 +34,14 @@ def test_sorting(axis):
     same(np.take(parts, kth, axis or 0), np.take(np.sort(X, axis), kth, axis or 0))
 
 
+def test_order_beside_the_partition():
+    x = jnp.array([3, 1, 2, 5, 4, 1])
+    assert jnp.partition(x, 2).tolist() == [1, 1, 2, 5, 4, 3]
+    assert jnp.partition(x, -1).tolist() == [1, 1, 2, 3, 4, 5]
+    assert jnp.argpartition(x, 2).tolist() == [1, 5, 2, 0, 3, 4]
+    assert jnp.argpartition(x, (0, 2)).tolist() == [1, 5, 2, 0, 4, 3]
+
+
 def test_descending_ties_keep_their_order():
     assert jnp.argsort(jnp.array([1, 2, 1, 2]), descending=True).tolist() == [1, 3, 0, 2]
 
@@ -219,6 +227,11 @@ def test_polynomials():
     same(jnp.polyval(np.ones(30, np.float32), x / 4), np.polyval(np.ones(30), x / 4))
     for name in ("polyadd", "polysub", "polymul"):
         same(getattr(jnp, name)(p, q), getattr(np, name)(p, q))
+    stacked = np.stack([p, 2 * p], 1)
+    same(jnp.polyadd(stacked, stacked[:2]), np.stack([np.polyadd(p, p[:2]), 2 * np.polyadd(p, p[:2])], 1))
+    with pytest.raises(ValueError, match="first axis"):
+        jnp.polysub(stacked, p)
+    same(jnp.poly(3.0), [1, -3])
     quotient, rest = jnp.polydiv(p, q)
     same(jnp.polyadd(jnp.polymul(quotient, q), rest), p)
     for m in (0, 1, 2):

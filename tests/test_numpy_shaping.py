@@ -91,7 +91,10 @@ def test_grids():
     same(jnp.fromfunction(lambda i, j: i * 10 + j, (2, 3)), [[0, 1, 2], [10, 11, 12]])
     same(jnp.r_[jnp.arange(2), 5, 0:1:3j], np.r_[np.arange(2), 5, 0:1:3j])
     same(jnp.c_[jnp.arange(2), jnp.arange(2)], np.c_[np.arange(2), np.arange(2)])
-    same(jnp.r_["0,2", jnp.arange(2), jnp.arange(2)], np.r_["0,2", np.arange(2), np.arange(2)])
+    for text in ("0,2", "0,2,-1", "0,2,-2", "0,2,0", "1,2,0", "0,3,1", "-1"):
+        same(jnp.r_[text, [1, 2, 3], [4, 5, 6]], np.r_[text, [1, 2, 3], [4, 5, 6]])
+    assert jnp.r_["r", [1, 2], 3].tolist() == [[1, 2, 3]] and jnp.r_["c", [1, 2], 3].tolist() == [[1], [2], [3]]
+    same(jnp.c_["r", [1, 2], [3, 4]], [[1, 3], [2, 4]])
 
 
 @pytest.mark.parametrize("name", ["bartlett", "blackman", "hamming", "hanning"])

@@ -165,8 +165,9 @@ def checkify(f: Callable, errors: frozenset[ErrorCategory] = user_checks) -> Cal
 
     @wraps(fun, updated=())
     def checked(*args: Any, **kwargs: Any) -> tuple[Error, Any]:
-        leaves, _ = tree_flatten((args, kwargs))
+        leaves, tree = tree_flatten((args, kwargs))
         leaves = check_leaves(leaves, lambda: leaf_names(fun, args, kwargs), "checkify", fun)
+        args, kwargs = tree_unflatten(tree, leaves)
         asg, captured, out_tree = trace_to_graph(
             fun, args, kwargs, values=state.staging is None, why="checkify", types=[x.aval for x in leaves]
         )

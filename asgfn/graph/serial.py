@@ -3,7 +3,8 @@
 Layout: the magic ``ASGF``, a version byte, the CRC-32 of the body, the body in msgpack. The body holds, for each graph,
 inputs, constants, nodes and outputs; everything is checked again when it is read.
 
-Python code stays behind: a callback cannot be stored; of a rule of `custom_jvp` and its kin only the name is, so the loaded
+How inputs and outputs are packed is stored as far as it is made of tuples, lists, dicts and None; graphs of functions on other
+classes are called with flat arguments once loaded. Python code stays behind: a callback cannot be stored; of a rule of `custom_jvp` and its kin only the name is, so the loaded
 graph computes the same values but refuses to be transformed there.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import optree
 
 from asgfn.errors import AsgError, GraphError
 from asgfn.graph.asg import Asg, Node, Params
@@ -45,6 +47,50 @@ def parameter_type(cls: type) -> type:
 def parameter_codec(name: str, cls: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
     """Says how values of a class are stored: `encode` gives something made of plain values, `decode` takes it back."""
     _hooks[name] = (cls, encode, decode)
+
+
+# ---------------------------------------------------------------------------------------------- structures
+def _encode_tree(tree: Any) -> Any:
+    """A pytree structure as nested lists, or None if it holds anything but tuples, lists, dicts and None."""
+
+    def encode(x: Any) -> list:
+        if x is None:
+            return ["none"]
+        if type(x) is int:
+            return ["leaf"]
+        if type(x) is dict and all(type(k) in (str, int) for k in x):
+            return ["dict", [[k, encode(v)] for k, v in x.items()]]
+        if type(x) in (tuple, list):
+            return [type(x).__name__, [encode(v) for v in x]]
+        raise TypeError
+
+    if tree is None:
+        return None
+    try:
+        return encode(tree.unflatten(range(tree.num_leaves)))
+    except TypeError:
+        return None
+
+
+def _decode_tree(code: Any, leaves: int) -> Any:
+    """The structure back; GraphError unless it has this many leaves."""
+    if code is None:
+        return None
+
+    def decode(c: list) -> Any:
+        kind = c[0]
+        if kind == "dict":
+            return {k: decode(v) for k, v in c[1]}
+        if kind in ("tuple", "list"):
+            return (tuple if kind == "tuple" else list)(decode(v) for v in c[1])
+        if kind not in ("none", "leaf"):
+            raise GraphError(f"not a graph: {kind!r} is not a kind of container")
+        return None if kind == "none" else 0
+
+    tree = optree.tree_structure(decode(code), namespace="asgfn")
+    if tree.num_leaves != leaves:
+        raise GraphError(f"not a graph: a structure of {tree.num_leaves} leaves for {leaves} values")
+    return tree
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -117,6 +163,8 @@ def _encode_graph(asg: Asg) -> dict:
         "constants": [[type_id(t), c.tobytes()] for c, t in zip(asg.constants, asg.constant_types, strict=True)],
         "nodes": nodes,
         "outputs": list(asg.outputs),
+        "in_tree": _encode_tree(asg.in_tree),
+        "out_tree": _encode_tree(asg.out_tree),
     }
     body["types"] = [[list(t.shape), t.dtype.name, t.weak_type] for t in types]
     body["sources"] = [list(s) for s in sources]
@@ -213,6 +261,8 @@ def _decode_graph(body: Any) -> Asg:
         constant_types=[types[t] for t, _ in body["constants"]],
         name=str(body["name"]),
         input_names=[str(n) for n in body["input_names"]],
+        in_tree=_decode_tree(body["in_tree"], len(body["inputs"])),
+        out_tree=_decode_tree(body["out_tree"], len(body["outputs"])),
     )
 
 

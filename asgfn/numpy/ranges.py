@@ -142,10 +142,11 @@ def linspace(
     result_dtype = to_inexact(dtypes.result_type(start, stop)) if dtype is None else dtype
     working = to_inexact(dtypes.result_type(start, stop, result_dtype))
     divisor = num - 1 if endpoint else num
+    result = _integer_linspace(start, stop, num, divisor, axis, result_dtype)
     start, stop = convert(start, working), convert(stop, working)
-    if not isinstance(start, Tracer) and not isinstance(stop, Tracer):
+    if result is None and not isinstance(start, Tracer) and not isinstance(stop, Tracer):
         result = _constant_linspace(start, stop, num, endpoint, axis, result_dtype)
-    else:
+    elif result is None:
         first, last = promote_args("linspace", start, stop)
         result = _traced_linspace(first, last, num, divisor, endpoint, axis, result_dtype)
     if device is not None:
@@ -163,6 +164,24 @@ def _count(name: str, num: Any) -> int:
     if count < 0:
         raise ShapeError(f"{name}: num must not be negative, got {count}")
     return count
+
+
+def _integer_linspace(start: Any, stop: Any, num: int, divisor: int, axis: int, dtype: np.dtype) -> Array | None:
+    """Integers between known integers, which floats would round; None where this does not apply."""
+    known = not isinstance(start, Tracer) and not isinstance(stop, Tracer)
+    if not known or not dtypes.is_integer(dtype) or not dtypes.is_integer(dtypes.result_type(start, stop)):
+        return None
+    first, last = np.asarray(start).astype(object), np.asarray(stop).astype(object)
+    ends = [*first.flat, *last.flat]
+    limits = np.iinfo(dtype)
+    if not ends or min(ends) < limits.min or max(ends) > limits.max:
+        return None
+    if max(map(abs, ends)) * 2 * max(num, 1) < 2**63:
+        first, last = first.astype(np.int64), last.astype(np.int64)
+    counts = np.arange(num).astype(first.dtype).reshape((num,) + (1,) * max(first.ndim, last.ndim))
+    values = np.asarray(first + counts * (last - first) // max(divisor, 1)).astype(dtype)
+    values = np.moveaxis(values, 0, normalize_axis("linspace", axis, values.shape[1:], values.ndim))
+    return concrete_array(values, ArrayType(values.shape, dtype))
 
 
 def _constant_linspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int, dtype: np.dtype) -> Array:
