@@ -86,3 +86,33 @@ def check_carry(
             + "\n".join(different)
             + "\nConvert the initial value (e.g. jnp.float32(0) instead of 0, x.astype(...)) or the returned one"
         )
+
+
+def check_like(
+    name: str, what: str, f: Callable, tree: Any, types: Sequence[ArrayType], out_tree: Any, out: Any
+) -> None:
+    """Raises unless a function's result has the given structure and types."""
+    if out_tree != tree:
+        raise StructureError(
+            f"{name}: {function_name(f)} must return {what}, of structure {tree}, but it returns {out_tree}"
+        )
+    rows = [
+        f"  {path}: {b} instead of {a}"
+        for path, a, b in zip(paths_of("output", tree), types, out, strict=True)
+        if a.shape != b.shape or a.dtype != b.dtype
+    ]
+    if rows:
+        raise StructureError(
+            f"{name}: {function_name(f)} must return {what}, with the same types, but:\n" + "\n".join(rows)
+        )
+
+
+def solution_tree(name: str, f: Callable, tree: Any, has_aux: bool) -> Any:
+    """The structure of the solution in the structure of a solver's result."""
+    if not has_aux:
+        return tree
+    if tree.type is not tuple or tree.num_children != 2:
+        raise StructureError(
+            f"{name}(..., has_aux=True): {function_name(f)} must return a pair (solution, aux), got {tree}"
+        )
+    return tree.children()[0]

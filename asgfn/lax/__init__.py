@@ -6,8 +6,8 @@ from asgfn.control.associative import associative_scan as associative_scan
 from asgfn.control.associative import map as map
 from asgfn.control.cond import cond as cond
 from asgfn.control.cond import switch as switch
-from asgfn.control.implicit import custom_linear_solve as custom_linear_solve
 from asgfn.control.implicit import custom_root as custom_root
+from asgfn.control.linear_solve import custom_linear_solve as custom_linear_solve
 from asgfn.control.scan import scan as scan
 from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.control.while_loop import fori_loop as fori_loop

@@ -25,7 +25,7 @@ from asgfn.tracing.source import user_source
 from asgfn.tree_util import tree_flatten, tree_unflatten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Site:
     """A place in a program where something can go wrong.
 
@@ -42,6 +42,9 @@ class Site:
     where: str
     tree: Any
     types: tuple[ArrayType, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.error.__name__}({self.text!r} at {self.where})"
 
     def exception(self, values: Sequence[Any]) -> CheckifyError:
         """The error, with these values in its message."""

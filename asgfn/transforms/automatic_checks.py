@@ -68,7 +68,7 @@ def sites_of(node: Node, types: Sequence[ArrayType], errors: Errors) -> tuple[Si
     return tuple(found)
 
 
-def test_site(site: Site, node: Node, operands: Sequence[Any], outs: Sequence[Any]) -> tuple[Any, list[Any]]:
+def evaluate_site(site: Site, node: Node, operands: Sequence[Any], outs: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Whether it has gone wrong (a boolean scalar), and the values for the message."""
     if site.error is NaNError:
         failed: Any = np.False_

@@ -22,7 +22,7 @@ from asgfn.primitives.callbacks import stop_gradient
 from asgfn.primitives.check import Site, check_p
 from asgfn.primitives.elementwise import bitwise_and, bitwise_not, eq, select
 from asgfn.tracing import as_array, bind, trace_flat
-from asgfn.transforms.automatic_checks import Errors, sites_of, test_site
+from asgfn.transforms.automatic_checks import Errors, evaluate_site, sites_of
 from asgfn.transforms.custom_rules import Rule
 from asgfn.transforms.interpret import constant_arrays, node_contexts, run
 
@@ -138,7 +138,7 @@ def checked_run(asg: Asg, plan: Plan, state: Sequence[Any], args: Sequence[Any])
                 out = bind(prim, *operands, **node.params)
                 outs = out if prim.multiple_results else (out,)
             for site in sites_of(node, [types[i] for i in node.inputs], plan.errors):
-                plan.update(state, site, *test_site(site, node, operands, outs))
+                plan.update(state, site, *evaluate_site(site, node, operands, outs))
             env.extend(outs)
             for i in dead_after[index]:
                 env[i] = None
