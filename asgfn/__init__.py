@@ -47,7 +47,6 @@ from asgfn.placement import devices as devices
 from asgfn.placement import effects_barrier as effects_barrier
 from asgfn.placement import ensure_compile_time_eval as ensure_compile_time_eval
 from asgfn.placement import local_devices as local_devices
-from asgfn.placement import make_array_from_callback as make_array_from_callback
 from asgfn.primitives.callbacks import pure_callback as pure_callback
 from asgfn.tracing import Array as Array
 from asgfn.tracing import tracebacks as _tracebacks
@@ -112,20 +111,16 @@ _LAZY = frozenset(
         "custom_batching",
         "custom_derivatives",
         "debug",
-        "errors",
-        "example_libraries",
         "experimental",
         "graph",
         "nn",
         "ops",
         "plot",
-        "profiler",
         "random",
         "scipy",
         "test_util",
         "transforms",
         "typing",
-        "util",
     )
 )
 

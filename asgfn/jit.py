@@ -57,6 +57,13 @@ def _cache_of(fun: Any, options: tuple) -> dict[Any, _Entry]:
         return {}
 
 
+def clear_jit_caches() -> None:
+    """Forgets what every jitted function has traced and compiled."""
+    for by_options in _caches.values():
+        for cache in by_options.values():
+            cache.clear()
+
+
 # ---------------------------------------------------------------------------------------------- donation
 def _references(x: ConcreteArray) -> int:
     return sys.getrefcount(x.buffer)

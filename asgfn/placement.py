@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from asgfn.backend import get_backend
 from asgfn.config import config
+from asgfn.errors import BackendError
+from asgfn.graph.caching import clear_graph_caches
+from asgfn.jit import clear_jit_caches
 from asgfn.tracing import ConcreteArray, as_array, state
 from asgfn.tracing.trace import clear_kernels
 from asgfn.tree_util import tree_map
@@ -34,7 +37,18 @@ def default_backend() -> str:
 
 
 def device_put(x: Any, device: Any = None, **_: Any) -> Any:
-    """A pytree's leaves as arrays on a device; they are copied, so later changes to NumPy arrays do not show."""
+    """A pytree's leaves as arrays on a device; they are copied, so later changes to NumPy arrays do not show.
+
+    Arguments:
+        device: one of `devices()`, or its name; by default the default device.
+
+    Raises:
+        BackendError: there is no such device.
+    """
+    if device is not None and not any(device is d or str(device) in (str(d), d.platform) for d in devices("numpy")):
+        raise BackendError(
+            f"device_put: there is no device {device}; there are: {', '.join(map(str, devices('numpy')))}"
+        )
     return tree_map(lambda leaf: as_array(leaf, "device_put"), x)
 
 
@@ -67,22 +81,8 @@ def ensure_compile_time_eval() -> Iterator[None]:
         state.staging = before
 
 
-def make_array_from_callback(shape: tuple, sharding: Any, data_callback: Callable) -> Any:
-    """An array whose data the callback gives for an index."""
-    return as_array(np.asarray(data_callback(tuple(slice(0, d) for d in shape))))
-
-
 def clear_caches() -> None:
     """Forgets traced graphs, compiled programs and kernels of eager operations."""
-    from asgfn.transforms import batching, checkpoint, forward, linear, simplify
-
     clear_kernels()
-    for cached in (
-        batching.batch_graph,
-        checkpoint._split_graph,
-        forward.jvp_graph,
-        linear.linearize_graph,
-        linear.transpose_graph,
-        simplify.simplify,
-    ):
-        cached.cache_clear()
+    clear_graph_caches()
+    clear_jit_caches()

@@ -28,6 +28,15 @@ class _Key:
         return isinstance(other, _Key) and self.origins == other.origins and self.args == other.args
 
 
+_clear: list[Callable[[], None]] = []
+
+
+def clear_graph_caches() -> None:
+    """Forgets everything that was derived from graphs, programs included."""
+    for clear in _clear:
+        clear()
+
+
 class Cached(Protocol):
     """A function that remembers its results, until `cache_clear()`."""
 
@@ -46,6 +55,7 @@ def cached_by_graph(maxsize: int) -> Callable[[Callable], Cached]:
             return remembered(_Key(args))
 
         update_wrapper(cached, f)
+        _clear.append(remembered.cache_clear)
         cached.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]  # a function has what it is given
         return cast(Cached, cached)
 
