@@ -637,3 +637,37 @@ def test_dlpack():
 
 def test_namespace_is_a_module():
     assert isinstance(xp, types.ModuleType)
+
+
+def test_signs_of_zeros_in_floor_division():
+    a = np.array([0.0, -0.0, 0.0, -0.0, 4.0, -4.0])
+    b = np.array([3.0, 3.0, -3.0, -3.0, 2.0, 2.0])
+    with asgfn.enable_x64():
+        for ours, theirs in ((xp.floor_divide, np.floor_divide), (xp.remainder, np.remainder)):
+            got, want = np.asarray(ours(a, b)), theirs(a, b)
+            np.testing.assert_array_equal(got, want)
+            nonzero = (want != 0) | (ours is xp.floor_divide)
+            np.testing.assert_array_equal(np.signbit(got)[nonzero], np.signbit(want)[nonzero])
+
+
+def test_diagonals_far_outside():
+    far = 2**40
+    np.testing.assert_array_equal(xp.eye(3, k=far), np.zeros((3, 3)))
+    np.testing.assert_array_equal(xp.tril(xp.ones((2, 2)), k=far), np.ones((2, 2)))
+    np.testing.assert_array_equal(xp.triu(xp.ones((2, 2)), k=far), np.zeros((2, 2)))
+
+
+def test_integer_linspace_is_exact():
+    got = xp.linspace(16777213, 16777217, 5, dtype=xp.uint32)
+    np.testing.assert_array_equal(got, np.arange(16777213, 16777218, dtype=np.uint32))
+
+
+def test_complex_expm1_at_infinity():
+    inf, nan = np.inf, np.nan
+    z = np.array(
+        [complex(inf, 0), complex(-inf, inf), complex(inf, nan), complex(-inf, 1), complex(0, 0)], np.complex64
+    )
+    with np.errstate(all="ignore"):
+        got = np.asarray(xp.expm1(z))
+    np.testing.assert_array_equal(got.real, [inf, -1, inf, -1, 0])
+    np.testing.assert_array_equal(got.imag[[0, 1, 2, 4]], [0, 0, nan, 0])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import partial, update_wrapper
 from typing import Any
 
 from asgfn import dtypes
@@ -24,7 +22,15 @@ from asgfn.primitives.shaping import convert_element_type
 from asgfn.tracing import Array, as_array, bind, trace_flat
 from asgfn.transforms.batching import MappedAxis, batch_graph, batch_run
 from asgfn.transforms.call import call_type
-from asgfn.transforms.custom_rules import Rule, SymbolicZero, close_over, nothing_traced, resolve_arguments, trace_call
+from asgfn.transforms.custom_rules import (
+    CustomFunction,
+    Rule,
+    SymbolicZero,
+    close_over,
+    nothing_traced,
+    resolve_arguments,
+    trace_call,
+)
 from asgfn.transforms.function import function_name
 from asgfn.tree_util import tree_flatten, tree_map, tree_unflatten
 
@@ -84,7 +90,7 @@ custom_jvp_call_p = Primitive(
 )
 
 
-class custom_jvp:
+class custom_jvp(CustomFunction):
     """A function with a forward derivative of its own.
 
     Arguments:
@@ -104,10 +110,7 @@ class custom_jvp:
     """
 
     def __init__(self, fun: Callable, nondiff_argnums: Sequence[int] = (), nondiff_argnames: Sequence[str] = ()):
-        update_wrapper(self, fun, updated=())
-        self.fun = fun
-        names = list(inspect.signature(fun).parameters) if nondiff_argnames else []
-        self.nondiff_argnums = tuple(nondiff_argnums) + tuple(names.index(n) for n in nondiff_argnames)
+        super().__init__(fun, nondiff_argnums, nondiff_argnames)
         self.jvp: Callable | None = None
         self.symbolic_zeros = False
 
@@ -130,16 +133,6 @@ class custom_jvp:
             return out, tree_map(lambda *xs: sum(xs[1:], start=xs[0]), *shares)
 
         self.defjvp(rule)
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return self
-        return partial(self, instance)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "fun":  # not there yet: nothing to forward to
-            raise AttributeError(name)
-        return getattr(self.fun, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = function_name(self.fun)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial, update_wrapper
 from typing import Any
 
 from asgfn.errors import TransformError
@@ -137,3 +138,27 @@ def trace_call(name: str, f: Callable, args: Sequence[Any]) -> tuple[list[Any], 
         why=name,
     )
     return leaves, in_tree, asg, captured, flat.out_tree
+
+
+class CustomFunction:
+    """What `custom_jvp`, `custom_vjp` and `custom_vmap` share: they stand for the function that they wrap.
+
+    Attributes:
+        fun: the function.
+        nondiff_argnums: positions of arguments that rules get as they are.
+    """
+
+    def __init__(self, fun: Callable, nondiff_argnums: Sequence[int] = (), nondiff_argnames: Sequence[str] = ()):
+        update_wrapper(self, fun, updated=())
+        self.fun = fun
+        names = list(inspect.signature(fun).parameters) if nondiff_argnames else []
+        self.nondiff_argnums = tuple(nondiff_argnums) + tuple(names.index(n) for n in nondiff_argnames)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method: binds like a function does."""
+        return self if instance is None else partial(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "fun":  # not there yet: nothing to forward to
+            raise AttributeError(name)
+        return getattr(self.fun, name)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
 from asgfn import dtypes
@@ -25,7 +23,15 @@ from asgfn.tracing import Tracer, as_array, bind, trace_flat
 from asgfn.transforms.batching import MappedAxis, batch_graph, batch_run
 from asgfn.transforms.call import call_type
 from asgfn.transforms.custom_linear import custom_transpose_p
-from asgfn.transforms.custom_rules import Rule, SymbolicZero, close_over, nothing_traced, resolve_arguments, trace_call
+from asgfn.transforms.custom_rules import (
+    CustomFunction,
+    Rule,
+    SymbolicZero,
+    close_over,
+    nothing_traced,
+    resolve_arguments,
+    trace_call,
+)
 from asgfn.transforms.function import function_name
 from asgfn.tree_util import tree_flatten, tree_leaves, tree_unflatten
 
@@ -143,7 +149,7 @@ custom_vjp_call_p = Primitive(
 )
 
 
-class custom_vjp:
+class custom_vjp(CustomFunction):
     """A function with a reverse derivative of its own.
 
     Arguments:
@@ -155,10 +161,7 @@ class custom_vjp:
     """
 
     def __init__(self, fun: Callable, nondiff_argnums: Sequence[int] = (), nondiff_argnames: Sequence[str] = ()):
-        update_wrapper(self, fun, updated=())
-        self.fun = fun
-        names = list(inspect.signature(fun).parameters) if nondiff_argnames else []
-        self.nondiff_argnums = tuple(nondiff_argnums) + tuple(names.index(n) for n in nondiff_argnames)
+        super().__init__(fun, nondiff_argnums, nondiff_argnames)
         self.fwd: Callable | None = None
         self.bwd: Callable | None = None
         self.symbolic_zeros = False
@@ -168,16 +171,6 @@ class custom_vjp:
         self.fwd = fwd
         self.bwd = bwd
         self.symbolic_zeros = symbolic_zeros
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return self
-        return partial(self, instance)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "fun":  # not there yet: nothing to forward to
-            raise AttributeError(name)
-        return getattr(self.fun, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = function_name(self.fun)

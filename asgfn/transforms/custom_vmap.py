@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
 from typing import Any
 
 from asgfn.control.associative import map as sequential_map
@@ -16,7 +15,7 @@ from asgfn.primitives.base import (
 from asgfn.tracing import as_array, bind
 from asgfn.transforms.batching import MappedAxis
 from asgfn.transforms.call import call_type, jit_p
-from asgfn.transforms.custom_rules import Rule, resolve_arguments, trace_call
+from asgfn.transforms.custom_rules import CustomFunction, Rule, resolve_arguments, trace_call
 from asgfn.transforms.function import function_name
 from asgfn.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
@@ -54,7 +53,7 @@ custom_vmap_call_p = Primitive(
 )
 
 
-class custom_vmap:
+class custom_vmap(CustomFunction):
     """A function with a vectorisation rule of its own.
 
     The rule is given by `def_vmap`: ``rule(axis_size, in_batched, *args) -> (out, out_batched)``, where arguments that are
@@ -62,19 +61,13 @@ class custom_vmap:
     """
 
     def __init__(self, fun: Callable):
-        update_wrapper(self, fun, updated=())
-        self.fun = fun
+        super().__init__(fun)
         self.vmap_rule: Callable | None = None
 
     def def_vmap(self, vmap_rule: Callable) -> Callable:
         """Sets the rule; usable as a decorator."""
         self.vmap_rule = vmap_rule
         return vmap_rule
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "fun":  # not there yet: nothing to forward to
-            raise AttributeError(name)
-        return getattr(self.fun, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = function_name(self.fun)

@@ -33,7 +33,6 @@ for _name, _ufunc in {
     "xor": np.bitwise_xor,
     "not": np.invert,
     "conj": np.conjugate,
-    "expm1": np.expm1,
     "log": np.log,
     "log1p": np.log1p,
     "sqrt": np.sqrt,
@@ -163,6 +162,24 @@ def _(in_types: Any, out_types: Any) -> Callable:
 @kernel("nextafter")
 def _(in_types: Any, out_types: Any) -> Callable:
     return np.nextafter
+
+
+@kernel("expm1")
+def _(in_types: Any, out_types: Any) -> Callable:
+    return _complex_expm1 if dtypes.is_complex(in_types[0].dtype) else np.expm1
+
+
+def _complex_expm1(z: np.ndarray) -> np.ndarray:
+    """exp(z) - 1 with the values of C99's Annex G, where np.expm1 makes NaN of infinity times zero."""
+    out = np.array(np.expm1(z))
+    a, b = np.real(z), np.imag(z)
+    on_axis = b == 0
+    lost = ~np.isfinite(b)  # no direction: only the magnitude can be told
+    low, high = lost & (a == -np.inf), lost & (a == np.inf)
+    real = np.where(on_axis, np.expm1(a), np.where(low, -1.0, np.where(high, np.inf, out.real)))
+    imag = np.where(on_axis, b, np.where(low, np.copysign(0.0, b), np.where(high, np.nan, out.imag)))
+    out.real, out.imag = real, imag
+    return out
 
 
 @_unary("logistic")
