@@ -148,6 +148,8 @@ class CustomFunction:
         nondiff_argnums: positions of arguments that rules get as they are.
     """
 
+    __call__: Callable[..., Any]
+
     def __init__(self, fun: Callable, nondiff_argnums: Sequence[int] = (), nondiff_argnames: Sequence[str] = ()):
         update_wrapper(self, fun, updated=())
         self.fun = fun
