@@ -184,6 +184,8 @@ def test_where_and_select():
     same(jnp.piecewise(x, jnp.array([False, True, False]), [-1, lambda v: v * v, 5]), [0, 1, 4, 9])
     same(jnp.piecewise(x, [True, False], [-1, 5]), [-1, -1, -1, -1])
     same(jnp.piecewise(x, x > 1, [-1, 5]), [5, 5, -1, -1])
+    traced = asgfn.jit(lambda x: jnp.piecewise(x, [x < 1, x >= 2], [-1, lambda v: v * v, 5]))
+    same(traced(x), [-1, 5, 4, 9])
     same(jnp.choose(jnp.array([0, 1, 5]), [jnp.array([1, 2, 3]), jnp.array([10, 20, 30])], mode="clip"), [1, 20, 30])
     with pytest.raises(ValueError, match="both x and y"):
         jnp.where(x > 1, x)

@@ -95,11 +95,16 @@ def piecewise(
 
 
 def _conditions(condlist: Any, x: Array, functions: int) -> list[Array]:
-    single = len(condlist) not in (functions, functions - 1) if np.ndim(condlist) else True
-    if isinstance(condlist, (Array, np.ndarray)):
-        single = single and condlist.ndim <= x.ndim  # one condition for each element of x, as NumPy allows
-        return [to_array("piecewise", condlist)] if single else list(to_array("piecewise", condlist))
-    if single and condlist and isinstance(condlist[0], (bool, np.bool_)) and x.ndim:
+    """The conditions one by one. Whether an array (or a list of bools) is one mask over x or several conditions shows in
+    how many functions there are."""
+    whole = isinstance(condlist, (Array, np.ndarray))
+    if whole and condlist.ndim == 0:
+        return [to_array("piecewise", condlist)]
+    several = len(condlist) in (functions, functions - 1)
+    if whole:
+        one_mask = not several and condlist.ndim <= x.ndim
+        return [to_array("piecewise", condlist)] if one_mask else list(to_array("piecewise", condlist))
+    if not several and x.ndim and all(isinstance(c, (bool, np.bool_)) for c in condlist):
         return [as_array(np.asarray(condlist))]
     return [as_array(np.asarray(c)) if isinstance(c, list) else to_array("piecewise", c) for c in condlist]
 
