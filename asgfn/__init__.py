@@ -65,7 +65,6 @@ from asgfn.transforms.differentiate import linearize as linearize
 from asgfn.transforms.differentiate import value_and_grad as value_and_grad
 from asgfn.transforms.differentiate import vjp as vjp
 from asgfn.transforms.function import trace as trace
-from asgfn.transforms.fuse import fuse as fuse
 from asgfn.transforms.fwd_and_bwd import fwd_and_bwd as fwd_and_bwd
 from asgfn.transforms.jacobians import hessian as hessian
 from asgfn.transforms.jacobians import jacfwd as jacfwd
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from asgfn import plot as plot
     from asgfn import random as random
     from asgfn import scipy as scipy
+    from asgfn.transforms.fuse import fuse as fuse
 
 make_jaxpr = trace
 typeof = _type_of
@@ -126,6 +126,10 @@ _LAZY = frozenset(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "fuse":
+        from asgfn.transforms.fuse import fuse
+
+        return fuse
     if name in _LAZY:
         import importlib
 
@@ -138,4 +142,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "fuse"})

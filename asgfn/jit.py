@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import weakref
@@ -39,7 +38,11 @@ class _Entry:
         self.executable: Any = None
 
 
-log = logging.getLogger("asgfn")
+def _report(message: str, *args: Any) -> None:
+    """Logs what the user asked to be told (log_compiles, explain_cache_misses)."""
+    import logging  # here: importing asgfn stays fast
+
+    logging.getLogger("asgfn").warning(message, *args)
 
 
 def _listed(part: Any) -> str:
@@ -216,7 +219,7 @@ class Jitted:
         executable = get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
         if config.log_compiles:
             types = ", ".join(map(str, entry.asg.inputs))
-            log.warning(
+            _report(
                 "compiled %s(%s): %d nodes in %.1f ms",
                 self._name,
                 types,
@@ -229,7 +232,7 @@ class Jitted:
         """Logs what differs from the most similar call so far."""
         parts = ("shapes and dtypes", "structure of the arguments", "static arguments", "settings", "mapped axes")
         if not self._cache:
-            log.warning("%s: traced for the first time", self._name)
+            _report("%s: traced for the first time", self._name)
             return
         nearest = max(self._cache, key=lambda known: sum(a == b for a, b in zip(known, key, strict=True)))
         changed = [
@@ -237,7 +240,7 @@ class Jitted:
             for what, before, now in zip(parts, nearest, key, strict=True)
             if before != now
         ]
-        log.warning("%s: traced again because of new %s", self._name, "; ".join(changed))
+        _report("%s: traced again because of new %s", self._name, "; ".join(changed))
 
     # ------------------------------------------------------------------ donation
     def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:

@@ -1,6 +1,7 @@
 """`asgfn.lax`: every primitive operation as a function, with the names and meaning of `jax.lax`."""
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from asgfn.control.associative import associative_scan as associative_scan
 from asgfn.control.associative import map as map
@@ -12,7 +13,6 @@ from asgfn.control.scan import scan as scan
 from asgfn.control.scatter_apply import scatter_apply as scatter_apply
 from asgfn.control.while_loop import fori_loop as fori_loop
 from asgfn.control.while_loop import while_loop as while_loop
-from asgfn.lax import linalg as linalg
 from asgfn.primitives.base import all_primitives, primitive
 from asgfn.primitives.broadcasting import broadcast_like as broadcast_like
 from asgfn.primitives.broadcasting import broadcast_shapes as broadcast_shapes
@@ -192,9 +192,14 @@ from asgfn.primitives.window_geometry import padtype_to_pads as padtype_to_pads
 from asgfn.primitives.windows import reduce_window as reduce_window
 from asgfn.primitives.windows import reduce_window_shape_tuple as reduce_window_shape_tuple
 
+if TYPE_CHECKING:
+    from asgfn.lax import linalg as linalg
+
 
 def __getattr__(name: str) -> Any:
-    """`lax.sin_p` and the like: the primitive itself, for code that looks at graphs."""
+    """`lax.linalg`, loaded when first used; `lax.sin_p` and the like: the primitive itself, for code that looks at graphs."""
+    if name == "linalg":
+        return importlib.import_module(f"{__name__}.linalg")
     if name.endswith("_p") and name[:-2] in all_primitives():
         return primitive(name[:-2])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,10 @@ depends on values (`nonzero`, `unique`, ...) take `size=` under `jit`.
 # isort: off
 from __future__ import annotations
 
+import importlib as _importlib
 import math as _math
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from numpy import (
     get_printoptions as get_printoptions,
@@ -477,8 +480,6 @@ from asgfn.numpy.einsum import (
 )
 from asgfn.numpy.arguments import broadcast_shapes as broadcast_shapes
 from asgfn.numpy import array_methods as array_methods  # gives Array its operators and methods
-from asgfn.numpy import fft as fft
-from asgfn.numpy import linalg as linalg
 
 ndarray = _Array
 bool = bool_
@@ -488,3 +489,15 @@ pi = _math.pi
 inf = _math.inf
 nan = _math.nan
 euler_gamma = 0.5772156649015329
+
+
+if _TYPE_CHECKING:
+    from asgfn.numpy import fft as fft
+    from asgfn.numpy import linalg as linalg
+
+
+def __getattr__(name: str) -> _Any:
+    """`linalg` and `fft` are loaded when first used."""
+    if name in ("fft", "linalg"):
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

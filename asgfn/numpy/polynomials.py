@@ -25,11 +25,17 @@ from asgfn.numpy.arguments import (
 from asgfn.numpy.diagonals import diag, vander
 from asgfn.numpy.dtype_tools import finfo
 from asgfn.numpy.inserting import trim_zeros
-from asgfn.numpy.linalg import eigvals, inv, lstsq
 from asgfn.numpy.products import matmul, outer
 from asgfn.numpy.signal import convolve
 from asgfn.numpy.ufuncs import add, multiply
 from asgfn.tracing import Array
+
+
+def _linalg() -> Any:
+    """The linear algebra functions; loaded when first used, since polynomials are all that needs them here."""
+    from asgfn.numpy import linalg
+
+    return linalg
 
 
 def _coefficients(name: str, p: Any) -> Array:
@@ -172,7 +178,7 @@ def poly(seq_of_zeros: ArrayLike) -> Array:
     if roots_.ndim == 0:
         roots_ = lax.reshape(roots_, (1,))
     if roots_.ndim == 2 and roots_.shape[0] == roots_.shape[1] and roots_.shape[0]:
-        roots_ = eigvals(roots_)
+        roots_ = _linalg().eigvals(roots_)
     if roots_.ndim != 1:
         raise ShapeError(f"poly takes a vector of roots or a square matrix, got shape {roots_.shape}")
     result = filled((1,), 1, roots_.dtype)
@@ -215,7 +221,7 @@ def _companion_roots(p: Array) -> Array:
     first = lax.neg(lax.div(*promote_args("roots", lax.slice_in_dim(p, 1, count + 1), lax.slice_in_dim(p, 0, 1))))
     first = lax.reshape(first, (1, count))
     below = lax.slice_in_dim(diag(filled((count,), 1, p.dtype)), 0, count - 1)
-    return eigvals(lax.concatenate([first, below], 0) if count > 1 else first)
+    return _linalg().eigvals(lax.concatenate([first, below], 0) if count > 1 else first)
 
 
 def polyfit(
@@ -257,7 +263,7 @@ def polyfit(
         right = lax.mul(right, lax.broadcast_in_dim(w, right.shape, (0,)))
     # columns of one length: powers of x differ by orders of magnitude
     scale = lax.sqrt(lax.reduce_sum(lax.mul(left, left), (0,)))
-    coefficients, residuals, rank, singular = lstsq(
+    coefficients, residuals, rank, singular = _linalg().lstsq(
         lax.div(left, lax.broadcast_in_dim(scale, left.shape, (1,))), right, rcond
     )
     coefficients = lax.div(coefficients, lax.broadcast_in_dim(scale, coefficients.shape, (0,)))
@@ -267,7 +273,7 @@ def polyfit(
         return coefficients
     scaled = lax.div(left, lax.broadcast_in_dim(scale, left.shape, (1,)))
 
-    base = lax.div(inv(matmul(lax.transpose(scaled, (1, 0)), scaled)), outer(scale, scale))
+    base = lax.div(_linalg().inv(matmul(lax.transpose(scaled, (1, 0)), scaled)), outer(scale, scale))
     if cov == "unscaled":
         return coefficients, base
     if len(x) <= deg + 1:

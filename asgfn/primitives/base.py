@@ -114,9 +114,10 @@ def primitive(name: str) -> Primitive:
 
 def _declare_all() -> None:
     """Imports every module that declares primitives: some are loaded only when first used."""
-    package = importlib.import_module("asgfn.primitives")
-    for module in pkgutil.walk_packages(package.__path__, "asgfn.primitives."):
-        importlib.import_module(module.name)
+    for name in ("asgfn.primitives", "asgfn.control", "asgfn.transforms"):
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+            importlib.import_module(module.name)
 
 
 set_primitive_lookup(primitive)
