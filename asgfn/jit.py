@@ -29,13 +29,14 @@ from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
 class _Entry:
     """What is remembered for one kind of arguments."""
 
-    __slots__ = ("asg", "executable", "out_tree", "out_types")
+    __slots__ = ("asg", "donated", "executable", "out_tree", "out_types")
 
     def __init__(self, asg: Asg, out_tree: Any):
         self.asg = asg
         self.out_tree = out_tree
         self.out_types = asg.out_types
         self.executable: Any = None
+        self.donated: list[bool] = []  # which inputs the call may overwrite; known once compiled
 
 
 def _report(message: str, *args: Any) -> None:
@@ -169,9 +170,8 @@ class Jitted:
         if executable is None:
             executable = entry.executable = self._compile(entry, args, kwargs)
         if self._donates:
-            given = self._donated(args, kwargs)
-            outs = executable(_buffers(leaves, given))
-            _delete(tree_flatten((args, kwargs))[0], given)
+            outs = executable(_buffers(leaves, entry.donated))
+            _delete(leaves, entry.donated)
         else:
             outs = executable([x.buffer if type(x.buffer) is np.ndarray else x.value for x in leaves])
         return tree_unflatten(entry.out_tree, list(map(concrete, outs, entry.out_types)))
@@ -216,7 +216,8 @@ class Jitted:
     def _compile(self, entry: _Entry, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         refuse_checks(entry.asg)
         started = time.perf_counter()
-        executable = get_backend(self._backend).compile(entry.asg, self._donated(args, kwargs))
+        entry.donated = self._donated(args, kwargs)
+        executable = get_backend(self._backend).compile(entry.asg, entry.donated)
         if config.log_compiles:
             types = ", ".join(map(str, entry.asg.inputs))
             _report(
