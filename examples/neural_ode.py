@@ -23,6 +23,7 @@ import asgfn.numpy as jnp
 import nn_fn
 from asgfn import lax, plot, random
 from examples import pictures
+from nn_fn import functional as F
 
 INTERVAL = 0.3  # seconds between observations
 NOISE = 0.02  # standard deviation of an observation, in radians and radians per second
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         return asgfn.vmap(lambda start: solve(lambda y: model(params, y), start, steps))(starts)
 
     def loss_fn(params, observed):
-        return nn_fn.losses.mse(rollout(params, observed[:, 0], length), observed)
+        return F.mse_loss(rollout(params, observed[:, 0], length), observed)
 
     @asgfn.jit
     def step(params, state):
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         return nn_fn.apply_updates(params, updates), state, loss
 
     # starts are observed with noise too: even the truth, started there, misses the observations by this much
-    floor = float(nn_fn.losses.mse(solve_truth(observed[:, 0], length), observed))
+    floor = float(F.mse_loss(solve_truth(observed[:, 0], length), observed))
     history = []
     started = time.perf_counter()
     for count in range(1, options.steps + 1):

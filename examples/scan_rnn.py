@@ -23,6 +23,7 @@ import asgfn.numpy as jnp
 import nn_fn
 from asgfn import lax, plot, random
 from examples import pictures
+from nn_fn import functional as F
 
 GUESS = 1 / 6  # the variance of the sum of two uniform numbers
 
@@ -75,7 +76,7 @@ def predict(params: dict, sequences: Any) -> Any:
 
 
 def loss_fn(params: dict, sequences: Any, sums: Any) -> Any:
-    return nn_fn.losses.mse(predict(params, sequences), sums)
+    return F.mse_loss(predict(params, sequences), sums)
 
 
 def clip_by_norm(limit: float) -> nn_fn.GradientTransformation:
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     sequences, sums = adding_problem(test_key, 500, options.length)
     answers = asgfn.jit(predict)(params, sequences)
-    error = float(nn_fn.losses.mse(answers, sums))
+    error = float(F.mse_loss(answers, sums))
     close = float(jnp.mean(jnp.abs(answers - sums) < 0.05))
     print(f"mean squared error on new sequences: {error:.5f} (guessing: {GUESS:.5f}); {close:.0%} are right to 0.05")
 

@@ -20,6 +20,8 @@ import asgfn.numpy as jnp
 import nn_fn
 from asgfn import plot, random
 from examples import pictures
+from nn_fn import functional as F
+from nn_fn import metrics
 
 BITS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 XOR = np.array([0, 1, 1, 0], np.int32)
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         state = optimiser.init(params)
 
         def loss_fn(params, x, y):
-            return nn_fn.losses.cross_entropy(model(params, x), y)
+            return F.cross_entropy(model(params, x), y)
 
         @asgfn.jit
         def step(params, state):
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     chance = asgfn.nn.softmax(network(params, BITS))[:, 1]
     for (a, b), wanted, p in zip(BITS.astype(int), XOR, np.asarray(chance), strict=True):
         print(f"{a} xor {b} = {wanted}   the network says {p:.4f}")
-    accuracy = float(nn_fn.losses.accuracy(network(params, BITS), XOR))
+    accuracy = float(metrics.accuracy().evaluate(network(params, BITS), XOR))
     print(f"accuracy {accuracy:.2f}, loss {history[-1]:.2e}; a straight line stays at loss {line_history[-1]:.3f}")
 
     side = np.linspace(-0.5, 1.5, 121, dtype=np.float32)

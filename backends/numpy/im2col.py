@@ -17,7 +17,8 @@ buffer keeps the axis that is outermost in lhs outermost:
 
 Where one group has one input feature, the products are too thin for BLAS: those are sums over taps (`_plan_depthwise`).
 A dilated lhs with unit strides (a transposed convolution) is not filled with zeros: each input element is multiplied
-by all taps, and the products are added into the result at strided slices (`_plan_scatter`).
+by all taps, and the products are added into the result at strided slices (`_plan_scatter`). Where the result is smaller
+than the input, most of those products would be thrown away; then the operands change places (`_plan_exchanged`).
 """
 
 from __future__ import annotations
@@ -89,18 +90,12 @@ def plan_convolution(
 
     if 0 in out_shape or 0 in lhs_shape or 0 in rhs_shape:
         return lambda lhs, rhs: np.zeros(out_shape, work)
-    if any(d > 1 for d in lhs_dilation) and all(d == 1 for d in window_strides):
-        convolve = _plan_scatter(geometry, work)
-    elif g > 1 and c == 1 and o <= 4 and math.prod(k) <= 256:
-        convolve = _plan_depthwise(geometry, work)
-    elif g > 1 and n == 1 and o <= 4 and math.prod(p) <= 256:
-        convolve = _plan_depthwise_kernel_gradient(geometry, work)
-    elif lhs_spec[0] < lhs_spec[1]:
-        convolve = _plan_rows_first(geometry, work)
-    elif lhs_spec[-1] == len(lhs_spec) - 1 and math.prod(k) >= MANY_TAPS:
-        convolve = _plan_taps_last(geometry, work)
+    if all(d == 1 for d in lhs_dilation) or any(d > 1 for d in window_strides):
+        convolve = _plan_product(geometry, lhs_spec, work)
+    elif math.prod(p) < math.prod(s):  # the kernel's gradient in a transposed convolution
+        convolve = _plan_exchanged(geometry, rhs_spec, work)
     else:
-        convolve = _plan_depth_first(geometry, work)
+        convolve = _plan_scatter(geometry, work)
 
     def run(lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
         lhs = lhs.transpose(lhs_spec).reshape(lhs_split).transpose(lhs_order)
@@ -109,6 +104,36 @@ def plan_convolution(
         return out.reshape((n, g * o, *p)).transpose(out_inverse)
 
     return run
+
+
+def _plan_product(geometry: Geometry, lhs_spec: Shape, work: np.dtype) -> Contract:
+    """The plan for these sizes, of those that fill dilated operands with zeros."""
+    g, n, c, o, _, k, p = geometry[:7]
+    if g > 1 and c == 1 and o <= 4 and math.prod(k) <= 256:
+        return _plan_depthwise(geometry, work)
+    if g > 1 and n == 1 and o <= 4 and math.prod(p) <= 256:
+        return _plan_depthwise_kernel_gradient(geometry, work)
+    if lhs_spec[0] < lhs_spec[1]:
+        return _plan_rows_first(geometry, work)
+    if lhs_spec[-1] == len(lhs_spec) - 1 and math.prod(k) >= MANY_TAPS:
+        return _plan_taps_last(geometry, work)
+    return _plan_depth_first(geometry, work)
+
+
+def _plan_exchanged(geometry: Geometry, rhs_spec: Shape, work: np.dtype) -> Contract:
+    """With unit strides, lhs and rhs may change places; then the result comes out backwards."""
+    g, n, c, o, s, k, p = geometry[:7]
+    pads = []
+    for i, (low, _) in enumerate(geometry.padding):
+        spans = (k[i] - 1) * geometry.rhs_dilation[i] + 1, (s[i] - 1) * geometry.lhs_dilation[i] + 1
+        before = p[i] - 1 - low
+        pads.append((before, p[i] - 1 + spans[1] - spans[0] - before))
+    exchanged = Geometry(
+        g, o, c, n, k, s, p, geometry.strides, tuple(pads), geometry.rhs_dilation, geometry.lhs_dilation
+    )
+    convolve = _plan_product(exchanged, rhs_spec, work)
+    backwards = (slice(None),) * 3 + (slice(None, None, -1),) * len(s)
+    return lambda lhs, rhs: convolve(rhs, lhs).swapaxes(1, 2)[backwards]
 
 
 # ---------------------------------------------------------------------------------------------- windows

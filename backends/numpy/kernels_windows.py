@@ -43,7 +43,7 @@ class Windows:
         self.padded, self.source, self.target = (
             tuple(column) for column in (zip(*placed, strict=True) if placed else ((), (), ()))
         )
-        self.is_padded = self.padded != shape or any(d > 1 for d in base_dilation)
+        self.is_padded = any(pair != (0, 0) for pair in padding) or any(d > 1 for d in base_dilation)
 
     def pad(self, x: np.ndarray, fill: Any) -> np.ndarray:
         if not self.is_padded:
@@ -173,9 +173,26 @@ def _window_arg_reduction(name: str, beats: np.ufunc, extremum: np.ufunc, identi
                     # later taps have larger numbers, so that a maximum replaces the number where this one wins
                     np.maximum(index, wins * (position[here] + np.int32(k * step)), out=index)
                     extremum(best, value[here], out=best)
-            return np.ascontiguousarray(index)
+            index = np.ascontiguousarray(index)
+            return _prefer_elements(index, x, best == fill, windows) if windows.is_padded else index
 
         return run
+
+
+def _prefer_elements(index: np.ndarray, x: np.ndarray, tied: np.ndarray, windows: Windows) -> np.ndarray:
+    """`index`, but where padding may have tied with the elements, their first one wins.
+
+    A gradient that went into the padding would be lost.
+    """
+    where = np.flatnonzero(tied)
+    if not where.size:
+        return index
+    starts, offsets = windows.flat_positions()
+    is_element = windows.pad(np.ones(x.shape, bool), False).reshape(-1)[starts.reshape(-1)[where, None] + offsets]
+    has_elements = is_element.any(axis=1)
+    index = index.copy()
+    index.reshape(-1)[where[has_elements]] = is_element[has_elements].argmax(axis=1)
+    return index
 
 
 _window_arg_reduction("reduce_window_argmax", np.greater, np.maximum, lowest)

@@ -1,0 +1,35 @@
+"""Metrics: pure functions `init`, `update`, `merge` and `compute` over states that can be merged; see `Metric`."""
+
+from nn_fn.metrics.classification import accuracy as accuracy
+from nn_fn.metrics.classification import log_loss as log_loss
+from nn_fn.metrics.classification import perplexity as perplexity
+from nn_fn.metrics.classification import top_k_accuracy as top_k_accuracy
+from nn_fn.metrics.confusion import balanced_accuracy as balanced_accuracy
+from nn_fn.metrics.confusion import cohen_kappa as cohen_kappa
+from nn_fn.metrics.confusion import confusion_matrix as confusion_matrix
+from nn_fn.metrics.confusion import f1 as f1
+from nn_fn.metrics.confusion import matthews_corrcoef as matthews_corrcoef
+from nn_fn.metrics.confusion import precision as precision
+from nn_fn.metrics.confusion import recall as recall
+from nn_fn.metrics.confusion import specificity as specificity
+from nn_fn.metrics.metric import Better as Better
+from nn_fn.metrics.metric import Metric as Metric
+from nn_fn.metrics.metric import collection as collection
+from nn_fn.metrics.ranking import mrr as mrr
+from nn_fn.metrics.ranking import ndcg as ndcg
+from nn_fn.metrics.regression import explained_variance as explained_variance
+from nn_fn.metrics.regression import mae as mae
+from nn_fn.metrics.regression import mape as mape
+from nn_fn.metrics.regression import max_error as max_error
+from nn_fn.metrics.regression import mean_squared_log_error as mean_squared_log_error
+from nn_fn.metrics.regression import mse as mse
+from nn_fn.metrics.regression import r2 as r2
+from nn_fn.metrics.regression import rmse as rmse
+from nn_fn.metrics.roc import average_precision as average_precision
+from nn_fn.metrics.roc import binned_roc_auc as binned_roc_auc
+from nn_fn.metrics.roc import roc_auc as roc_auc
+from nn_fn.metrics.running import ema as ema
+from nn_fn.metrics.running import ema_from_span as ema_from_span
+from nn_fn.metrics.running import running_mean as running_mean
+from nn_fn.metrics.running import running_min_max as running_min_max
+from nn_fn.metrics.running import running_std as running_std
