@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -11,17 +12,26 @@ import pytest
 
 from asgfn import random
 from examples import (
+    autoencoder,
+    char_gpt,
+    contrastive,
     custom_rules,
     digits,
+    fashion_mnist,
     gaussian_process,
     linear_regression,
     neural_ode,
     newton,
+    rnn_sine,
     scan_rnn,
+    vit_fashion_mnist,
     xor,
 )
 
-MODULES = (custom_rules, digits, gaussian_process, linear_regression, neural_ode, newton, scan_rnn, xor)
+MODULES = (
+    autoencoder, char_gpt, contrastive, custom_rules, digits, fashion_mnist, gaussian_process, linear_regression,
+    neural_ode, newton, rnn_sine, scan_rnn, vit_fashion_mnist, xor,
+)  # fmt: skip
 
 
 def assert_pictures(folder: Path, *names: str) -> None:
@@ -39,6 +49,90 @@ def test_digits(tmp_path, capsys):
     assert f"test accuracy: {accuracy:.4f}" in capsys.readouterr().out
     assert_pictures(tmp_path, "loss.png", "model.png")
     assert (tmp_path / "checkpoint.safetensors").stat().st_size > 100_000
+
+
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory) -> list[str]:
+    """Options for real images: those of Debian's package; where it is not installed, made ones in the official form."""
+    if Path("/usr/share/datasets/fashion-mnist").is_dir():
+        return []
+    return ["--data", str(made_clothes(tmp_path_factory.mktemp("clothes")))]
+
+
+def made_clothes(folder: Path) -> Path:
+    """Ten kinds of bright rectangles, as the four files of Fashion-MNIST; not the official content."""
+    draws = np.random.RandomState(0)
+    for name, count in (("train", 2000), ("t10k", 500)):
+        labels = draws.randint(0, 10, count).astype(np.uint8)
+        images = draws.randint(0, 40, (count, 28, 28)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 + 2 * label : 8 + 2 * label, 4 : 8 + 2 * label] = 220
+        for kind, magic, array in (("images-idx3", 2051, images), ("labels-idx1", 2049, labels)):
+            header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
+            with gzip.open(folder / f"{name}-{kind}-ubyte.gz", "wb") as file:
+                file.write(header + array.tobytes())
+    return folder
+
+
+def test_fashion_mnist(tmp_path, clothes):
+    options = ["--limit", "1500", "--epochs", "2", "--augment", "--out", str(tmp_path), *clothes]
+    first = fashion_mnist.main(options)
+    assert first > 0.6
+    assert_pictures(tmp_path, "loss.png")
+    assert fashion_mnist.main([*options, "--resume"]) == first  # nothing is left to do
+
+
+def test_fashion_mnist_prepares_batches_in_other_processes(tmp_path, clothes):
+    options = ["--limit", "320", "--epochs", "1", "--augment", *clothes]
+    alone = fashion_mnist.main([*options, "--out", str(tmp_path / "alone")])
+    assert fashion_mnist.main([*options, "--workers", "2", "--out", str(tmp_path / "workers")]) == alone
+
+
+def test_vit_fashion_mnist(tmp_path, clothes):
+    accuracy = vit_fashion_mnist.main(
+        ["--limit", "500", "--epochs", "3", "--batch-size", "25", "--out", str(tmp_path), *clothes]
+    )
+    assert accuracy > 0.35
+    assert_pictures(tmp_path, "loss.png")
+
+
+def test_char_gpt(tmp_path):
+    result = char_gpt.main(
+        ["--epochs", "1", "--steps-per-epoch", "120", "--features", "32", "--heads", "2", "--blocks", "2", "--context", "32",
+         "--length", "40", "--out", str(tmp_path)]
+    )  # fmt: skip
+    assert result["loss"] < 3.0  # nats a character; guessing among all is 4.4
+    assert result["written"].startswith("It was ") and len(result["written"]) == 47
+
+
+def test_char_gpt_writes_what_the_whole_model_would():
+    """The cache changes nothing: drawn at almost no temperature, each character is the likeliest one."""
+    model = char_gpt.network(20, 16, 2, 2, 0.0)
+    params, _ = model.init(random.key(3))
+    prompt = np.array([3, 1, 4, 1, 5])
+    tokens = np.asarray(char_gpt.write(model, params, prompt, 6, random.key(0), temperature=1e-6))
+    text = prompt
+    for token in tokens:
+        assert int(np.argmax(model(params, text[None])[0, -1])) == token
+        text = np.append(text, token)
+
+
+def test_autoencoder(tmp_path):
+    errors = autoencoder.main(["--epochs", "15", "--out", str(tmp_path)])
+    assert errors["autoencoder"] < errors["components"]
+    assert_pictures(tmp_path, "digits.png", "loss.png")
+
+
+def test_rnn_sine(tmp_path):
+    errors = rnn_sine.main(["--epochs", "10", "--waves", "256", "--out", str(tmp_path)])
+    assert errors["next 10"] < 0.75 * errors["guess"]
+    assert_pictures(tmp_path, "waves.png", "loss.png")
+
+
+def test_contrastive(tmp_path):
+    accuracies = contrastive.main(["--epochs", "8", "--out", str(tmp_path)])
+    assert accuracies["triplets"] > accuracies["components"] + 0.1
+    assert_pictures(tmp_path, "space.png", "loss.png")
 
 
 def test_linear_regression(tmp_path):
@@ -71,7 +165,7 @@ def test_newton(tmp_path):
 
 
 def test_neural_ode(tmp_path):
-    result = neural_ode.main(["--steps", "200", "--out", str(tmp_path)])
+    result = neural_ode.main(["--steps", "250", "--out", str(tmp_path)])
     assert result["floor"] < 0.001 and result["loss"] < 4 * result["floor"]
     assert result["within"] < 0.08 and result["beyond"] < 0.1
     assert_pictures(tmp_path, "pendulum.png")
@@ -139,5 +233,5 @@ def test_examples_explain_themselves(module, capsys):
 
 def test_every_example_is_tested():
     folder = Path(digits.__file__).parent
-    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "pictures"}
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "arguments", "pictures"}
     assert names == {module.__name__.removeprefix("examples.") for module in MODULES}

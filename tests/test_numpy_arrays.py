@@ -197,3 +197,12 @@ def test_rank_promotion_can_be_forbidden():
         jnp.ones((2, 3)) + jnp.ones(3)
     with asgfn.numpy_rank_promotion("warn"), pytest.warns(UserWarning, match="ranks"):
         jnp.ones((2, 3)) + jnp.ones(3)
+
+
+def test_array_copies_so_that_donating_one_leaves_the_other():
+    x = jnp.arange(4.0)
+    y = jnp.array(x)
+    asgfn.jit(lambda x: x + 1, donate_argnums=0)(x)
+    assert x.is_deleted() and not y.is_deleted()
+    np.testing.assert_array_equal(y, [0, 1, 2, 3])
+    assert jnp.array(y, copy=False) is y and jnp.asarray(y) is y

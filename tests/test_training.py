@@ -60,7 +60,9 @@ def assert_same_state(a, b):
 
 def test_a_step_is_loss_gradient_and_update():
     model, optimiser = nn_fn.linear(5, 2), nn_fn.sgd(0.1)
-    step = nn_fn.train_step(nn_fn.supervised(model, F.cross_entropy, {"double": lambda p, t: 2.0}), optimiser, jit=False)
+    step = nn_fn.train_step(
+        nn_fn.supervised(model, F.cross_entropy, {"double": lambda p, t: 2.0}), optimiser, jit=False
+    )
     state = nn_fn.init_train_state(model, optimiser, random.key(0))
     new, values = step(state, (X, Y))
     loss, grads = asgfn.value_and_grad(lambda p: F.cross_entropy(model(p, X), Y))(state.params)
@@ -90,7 +92,8 @@ def test_each_step_has_its_own_randomness():
 def test_the_optimiser_gets_the_loss():
     got = []
     spy = nn_fn.GradientTransformation(
-        lambda params: (), lambda g, s, params=None, *, value=None: (got.append(value) or tree.map(jnp.zeros_like, g), s)
+        lambda params: (),
+        lambda g, s, params=None, *, value=None: (got.append(value) or tree.map(jnp.zeros_like, g), s),
     )
     step = nn_fn.train_step(nn_fn.supervised(MODEL, F.cross_entropy), spy, jit=False)
     _, values = step(nn_fn.init_train_state(MODEL, spy, random.key(0)), (X, Y))

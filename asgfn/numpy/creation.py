@@ -24,7 +24,7 @@ from asgfn.numpy.arguments import (
 )
 from asgfn.numpy.device import to_device
 from asgfn.primitives.shaping import copy_p
-from asgfn.tracing import Array, as_array
+from asgfn.tracing import Array, ConcreteArray, as_array
 from asgfn.tracing import concrete as concrete_array
 
 Shape = int | Sequence[int]
@@ -48,6 +48,7 @@ def array(
 
     Arguments:
         dtype: dtype of the result; by default that of the data, Python numbers being the default int or float.
+        copy: an Array that is given comes back as another one with memory of its own.
         ndmin: least number of axes; missing ones are put in front.
         device: where to put it.
 
@@ -60,6 +61,8 @@ def array(
     result = _from_anything(object, dtype)
     if result.ndim < ndmin:
         result = lax.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
+    if copy and result is object and type(result) is ConcreteArray:  # donating one must not delete the other
+        result = _copied(result)
     return to_device(result, device) if device is not None else result
 
 
@@ -77,12 +80,12 @@ def asarray(
     Raises:
         ValueError: `copy=False` and the data has to be copied (it is no Array, or its dtype changes).
     """
-    result = array(a, dtype, order=order, device=device)
+    result = array(a, dtype, copy=bool(copy), order=order, device=device)
     if copy is False and not _shares(a, result):
         raise ValueError(
             f"asarray: copy=False, but a {type(a).__name__} cannot become an Array of dtype {result.dtype} without a copy"
         )
-    return _copied(result) if copy and result is a else result
+    return result
 
 
 def _shares(a: Any, result: Array) -> bool:
