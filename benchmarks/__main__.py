@@ -5,7 +5,8 @@
     python -m benchmarks mlp --rounds 5 --json mlp.json
 
 A benchmark is a module with `VARIANTS`: a dict from a name to a function that returns figures (seconds, bytes, counts) by
-name. The first variant is ours; ratios are ours / theirs. A variant whose library is not installed is skipped, and said so.
+name, and perhaps `ENVIRONMENT`: variables that its processes get. The first variant is ours; ratios are ours / theirs. A
+variant whose library is not installed is skipped, and said so.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 MARK = "BENCHMARK-RESULT "
+SHARED = ("gpt", "timing")  # modules here that are no benchmarks
 
 
 def names() -> list[str]:
     """All benchmarks."""
     here = Path(__file__).parent
     return sorted(
-        m.name for m in pkgutil.iter_modules([str(here)]) if not m.name.startswith("_") and m.name != "timing"
+        m.name for m in pkgutil.iter_modules([str(here)]) if not m.name.startswith("_") and m.name not in SHARED
     )
 
 
@@ -45,9 +47,9 @@ def worker(benchmark: str, variant: str) -> None:
 
 def run_once(benchmark: str, variant: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", benchmark, "--worker", variant]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False
-    )
+    special = getattr(importlib.import_module(f"benchmarks.{benchmark}"), "ENVIRONMENT", {})
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **special}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line[len(MARK) :])

@@ -26,7 +26,7 @@ def data() -> tuple[list, np.ndarray, np.ndarray]:
     )
 
 
-def _step(lib: Any, jnp: Any, donate: bool = True) -> dict[str, float]:
+def _step(lib: Any, jnp: Any, donate: bool = True, **options: Any) -> dict[str, float]:
     params, x, y = data()
     params, x, y = lib.tree.map(jnp.asarray, (params, x, y))
 
@@ -48,7 +48,7 @@ def _step(lib: Any, jnp: Any, donate: bool = True) -> dict[str, float]:
         params = lib.tree.map(lambda p, m, v: p - 1e-3 * (m * c1) / (jnp.sqrt(v) * c2 + 1e-8), params, m, v)
         return params, m, v, t, loss
 
-    jitted = lib.jit(step, donate_argnums=(0, 1, 2) if donate else ())
+    jitted = lib.jit(step, donate_argnums=(0, 1, 2) if donate else (), **options)
     zeros = lambda: lib.tree.map(jnp.zeros_like, params)
     state = [lib.tree.map(lambda a: a + 0, params), zeros(), zeros(), jnp.float32(0)]
     first = timed(

@@ -47,7 +47,7 @@ def constructor(function: F) -> F:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         config = {name: _plain(kind, name, value) for name, value in bound.arguments.items()}
-        return replace(made, config=_freeze(config), kind=kind)
+        return replace(made, config=_freeze(config), kind=kind, text_fn=layer_text)
 
     _constructors[kind] = make
     return make  # type: ignore[return-value]
@@ -97,8 +97,6 @@ def from_json(text: str) -> Layer:
 
 def layer_text(layer: Layer) -> str:
     """A layer as the expression that makes it; arguments that have their default are left out."""
-    if not layer.kind:
-        return f"<layer {layer.name}>"
     text, _ = _expression({KIND: layer.kind, **layer.config}, 0)
     return text
 

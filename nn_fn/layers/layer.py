@@ -42,6 +42,7 @@ class Layer:
         children: the layers that it is made of, by the names under which their parameters stand.
         cache_fn: ``(state, batch, max_length, dtype) -> state``, the state with empty caches for decoding.
         kind: the constructor's name, for those made by a `constructor`; else "".
+        text_fn: how it prints, given by the constructor.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Layer:
     children: Mapping[str, Layer] = field(default_factory=lambda: NO_CHILDREN)
     cache_fn: Callable[[Any, int, int, Any], Any] = _keep_state
     kind: str = ""
+    text_fn: Callable[[Layer], str] | None = None
 
     def init(self, key: Any) -> tuple[Any, Any]:
         """Parameters and state, drawn with a random key."""
@@ -103,9 +105,7 @@ class Layer:
         return hash((self.kind, _hashable(self.config))) if self.kind else id(self)
 
     def __repr__(self) -> str:
-        from nn_fn.layers.configuration import layer_text
-
-        return layer_text(self)
+        return self.text_fn(self) if self.text_fn is not None else f"<layer {self.name}>"
 
 
 def _hashable(value: Any) -> Any:
