@@ -36,9 +36,18 @@ class Executable(Protocol):
         """Bytes: ``arguments``, ``outputs``, ``constants``, ``temporaries`` (peak), ``total``."""
         ...
 
+    # Those of backends that keep arrays also have `run(arrays, out_types) -> arrays`, which deletes donated ones. What a
+    # backend knows besides is in `kernels`, `host_nodes` and `profile(arrays, repeats)`.
+
 
 class Backend(Protocol):
-    """What `jit` and eager operations need from a device."""
+    """What `jit` and eager operations need from a device.
+
+    Attributes:
+        name: what users call it.
+        keeps_arrays (False where there is none): whether results stay on the device, as arrays whose `home` it is. Its
+            executables take and return arrays then (`run`) rather than NumPy's.
+    """
 
     name: str
 
@@ -69,6 +78,11 @@ class Backend(Protocol):
         ...
 
 
+def keeps_arrays(backend: Backend) -> bool:
+    """Whether a backend's results stay on its device."""
+    return getattr(backend, "keeps_arrays", False)
+
+
 _GROUP = "asgfn.backends"
 _lock = threading.RLock()
 _backends: dict[str, Backend] = {}
@@ -92,6 +106,8 @@ def available_backends() -> list[str]:
 def get_backend(name: str | None = None) -> Backend:
     """The backend of this name; without one the configured default, else ``numpy``.
 
+    ``auto`` is ``wgpu`` where there is a real GPU, else ``numpy``; that is found out once.
+
     Raises:
         BackendError: no such backend is installed, or it cannot be created.
     """
@@ -101,6 +117,9 @@ def get_backend(name: str | None = None) -> Backend:
         return backend
     with _lock:
         if name in _backends:
+            return _backends[name]
+        if name == "auto":
+            _backends[name] = _best()
             return _backends[name]
         factory = _factories.get(name)
         if factory is None:
@@ -119,3 +138,28 @@ def get_backend(name: str | None = None) -> Backend:
             raise BackendError(f"backend {name!r} needs a package that is not installed: {error}") from error
         _backends[name] = created
         return created
+
+
+def _best() -> Backend:
+    """The backend of a GPU if there is one."""
+    try:
+        return get_backend("wgpu")
+    except BackendError:
+        return get_backend("numpy")
+
+
+def backend_of(device: Any, where: str) -> Backend:
+    """The backend that has a device, which is given as such or by its name (``cpu``, ``gpu``, ``gpu:0``).
+
+    Raises:
+        BackendError: there is no such device.
+    """
+    name = getattr(device, "backend", None)
+    if name is None:  # not a device, but what one is called
+        name = {"cpu": "numpy", "gpu": "wgpu"}.get(str(device).split(":")[0])
+    if name in available_backends():
+        backend = get_backend(name)
+        if any(device is d or str(device) in (str(d), d.platform) for d in backend.devices()):
+            return backend
+    known = [str(d) for d in get_backend("numpy").devices()]
+    raise BackendError(f"{where}: there is no device {device}; there are: {', '.join(known)}, and gpu:0 with a GPU")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.backend import get_backend
+from asgfn.backend import Backend, backend_of, get_backend, keeps_arrays
 from asgfn.config import config
-from asgfn.errors import TransformError
+from asgfn.errors import BackendError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.cost import cost
 from asgfn.graph.types import ArrayType
@@ -29,7 +29,7 @@ from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
 class _Entry:
     """What is remembered for one kind of arguments."""
 
-    __slots__ = ("asg", "donated", "executable", "out_tree", "out_types")
+    __slots__ = ("asg", "donated", "executable", "keeps_arrays", "out_tree", "out_types")
 
     def __init__(self, asg: Asg, out_tree: Any):
         self.asg = asg
@@ -37,6 +37,7 @@ class _Entry:
         self.out_types = asg.out_types
         self.executable: Any = None
         self.donated: list[bool] = []  # which inputs the call may overwrite; known once compiled
+        self.keeps_arrays = False  # whether arguments and results are arrays, which stay where they are
 
 
 def _report(message: str, *args: Any) -> None:
@@ -116,6 +117,8 @@ class Jitted:
         self._name = function_name(fun)
         self._static = StaticArguments(self._fun, static_argnums, static_argnames)
         self._donate = StaticArguments(self._fun, donate_argnums, donate_argnames)
+        if device is not None:
+            backend = backend_of(device, f"jit({self._name})").name
         both = set(self._static.nums) & set(self._donate.nums)
         if both:
             raise ValueError(f"jit({self._name}): arguments {sorted(both)} are both static and donated")
@@ -126,7 +129,7 @@ class Jitted:
             fun, (self._static.nums, self._static.names, self._donate.nums, self._donate.names, backend)
         )
         update_wrapper(self, self._fun, updated=())
-        del keep_unused, device
+        del keep_unused
 
     # ------------------------------------------------------------------ calling
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -169,6 +172,8 @@ class Jitted:
         executable = entry.executable
         if executable is None:
             executable = entry.executable = self._compile(entry, args, kwargs)
+        if entry.keeps_arrays:
+            return tree_unflatten(entry.out_tree, executable.run(leaves, entry.out_types))
         if self._donates:
             outs = executable(_buffers(leaves, entry.donated))
             _delete(leaves, entry.donated)
@@ -217,7 +222,9 @@ class Jitted:
         refuse_checks(entry.asg)
         started = time.perf_counter()
         entry.donated = self._donated(args, kwargs)
-        executable = get_backend(self._backend).compile(entry.asg, entry.donated)
+        backend = get_backend(self._backend)
+        executable = backend.compile(entry.asg, entry.donated)
+        entry.keeps_arrays = keeps_arrays(backend)
         if config.log_compiles:
             types = ", ".join(map(str, entry.asg.inputs))
             _report(
@@ -338,7 +345,7 @@ class Lowered:
         """Compiles for the function's backend."""
         backend = get_backend(self._jitted._backend)
         refuse_checks(self._entry.asg)
-        return Compiled(self, backend.compile(self._entry.asg, self._donated))
+        return Compiled(self, backend.compile(self._entry.asg, self._donated), backend)
 
     def __repr__(self) -> str:
         return f"<lowered {self._entry.asg.name}: {len(self._entry.asg.nodes)} nodes>"
@@ -347,8 +354,9 @@ class Lowered:
 class Compiled:
     """A compiled program: called with arguments of the types that it was lowered for."""
 
-    def __init__(self, lowered: Lowered, executable: Any):
+    def __init__(self, lowered: Lowered, executable: Any, backend: Backend):
         self._lowered = lowered
+        self._backend = backend
         self.executable = executable
 
     @property
@@ -372,7 +380,60 @@ class Compiled:
         """What was compiled, as text."""
         return self.executable.as_text()
 
+    @property
+    def kernels(self) -> list[Any]:
+        """The kernels in order: records with name, kind, source, grid, bytes and FLOPs.
+
+        Raises:
+            BackendError: the backend has no kernels.
+        """
+        return self._of_executable("kernels")
+
+    @property
+    def host_nodes(self) -> list[str]:
+        """Operations that the host computes because the device cannot, each with the reason.
+
+        Raises:
+            BackendError: the backend has no other device than the host.
+        """
+        return self._of_executable("host_nodes")
+
+    def profile(self, *args: Any, repeats: int = 10, **kwargs: Any) -> Any:
+        """How long the device takes for each kernel, as a record: it prints as a table, and `plot()` draws a timeline.
+
+        Arguments:
+            args, kwargs: those of a call. Donated ones are not deleted.
+            repeats: over how many calls the times are means.
+
+        Raises:
+            BackendError: the backend cannot time kernels.
+        """
+        timed = self._of_executable("profile")
+        return timed(self._arrays(args, kwargs)[0], repeats)
+
+    def _of_executable(self, name: str) -> Any:
+        if not hasattr(self.executable, name):
+            raise BackendError(
+                f"compiled {self._lowered._entry.asg.name}: backend {self._backend.name!r} has no {name}; "
+                "backends that compile kernels have (jit(..., backend='wgpu'))"
+            )
+        return getattr(self.executable, name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        arrays, leaves = self._arrays(args, kwargs)
+        lowered = self._lowered
+        if keeps_arrays(self._backend):
+            return tree_unflatten(lowered.out_tree, self.executable.run(arrays, lowered._entry.out_types))
+        outs = self.executable(_buffers(arrays, lowered._donated))
+        _delete(leaves, lowered._donated)
+        return tree_unflatten(lowered.out_tree, list(map(concrete, outs, lowered._entry.out_types)))
+
+    def _arrays(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        """The arguments as arrays, and as they were given.
+
+        Raises:
+            TransformError: they are not what was compiled for.
+        """
         leaves, tree = tree_flatten((args, kwargs))
         lowered = self._lowered
         name = lowered._entry.asg.name
@@ -390,9 +451,7 @@ class Compiled:
                 raise TransformError(
                     f"compiled {name}: argument {lowered._entry.asg.input_names[k]} was compiled as {t}, called with {x.aval}; compile again for other types"
                 )
-        outs = self.executable(_buffers(arrays, lowered._donated))
-        _delete(leaves, lowered._donated)
-        return tree_unflatten(lowered.out_tree, list(map(concrete, outs, lowered._entry.out_types)))
+        return arrays, leaves
 
 
 def jit(fun: Callable | None = None, **options: Any) -> Any:
@@ -404,6 +463,7 @@ def jit(fun: Callable | None = None, **options: Any) -> Any:
             each new value compiles anew.
         donate_argnums, donate_argnames: arguments whose memory the call may reuse; they are deleted by it.
         backend: name of the backend; by default the configured one.
+        device: a device, or its name, whose backend is used instead.
 
     Also usable as a decorator with options: ``@jit(static_argnums=0)``.
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.backend import get_backend
-from asgfn.config import config
-from asgfn.errors import BackendError
+from asgfn.backend import backend_of, get_backend, keeps_arrays
 from asgfn.graph.caching import clear_graph_caches
 from asgfn.jit import clear_jit_caches
-from asgfn.tracing import ConcreteArray, as_array, state
+from asgfn.tracing import ConcreteArray, as_array, concrete, resident, state
 from asgfn.tracing.trace import clear_kernels
 from asgfn.tree_util import tree_map
 
@@ -33,23 +31,30 @@ def device_count(backend: str | None = None) -> int:
 
 def default_backend() -> str:
     """Name of the backend that `jit` uses."""
-    return config.default_backend or "numpy"
+    return get_backend().name
 
 
 def device_put(x: Any, device: Any = None, **_: Any) -> Any:
     """A pytree's leaves as arrays on a device; they are copied, so later changes to NumPy arrays do not show.
 
     Arguments:
-        device: one of `devices()`, or its name; by default the default device.
+        device: one of `devices(backend)`, or its name (``cpu``, ``gpu``, ``gpu:0``); by default that of the configured
+            backend. Arrays of types that a GPU does not have (64-bit numbers), and empty ones, stay on the CPU.
 
     Raises:
         BackendError: there is no such device.
     """
-    if device is not None and not any(device is d or str(device) in (str(d), d.platform) for d in devices("numpy")):
-        raise BackendError(
-            f"device_put: there is no device {device}; there are: {', '.join(map(str, devices('numpy')))}"
-        )
-    return tree_map(lambda leaf: as_array(leaf, "device_put"), x)
+    backend = get_backend() if device is None else backend_of(device, "device_put")
+
+    def one(leaf: Any) -> Any:
+        array = as_array(leaf, "device_put")
+        if type(array) is not ConcreteArray or (array.home or get_backend("numpy")) is backend:
+            return array
+        if not keeps_arrays(backend):
+            return concrete(array.value, array.aval)
+        return resident(backend.to_device(array.value), array.aval, backend)
+
+    return tree_map(one, x)
 
 
 def device_get(x: Any) -> Any:

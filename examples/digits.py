@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> float:
     evaluate = nn_fn.evaluator(model, scores, DataLoader(test, 128), backend=options.backend)
 
     started = time.perf_counter()
-    result = nn_fn.fit(step, state, batches, epochs=options.epochs, evaluate=evaluate)
+    result = nn_fn.fit(step, state, batches, epochs=options.epochs, evaluate=evaluate, log_every=len(batches))
     print(f"{int(result.state.step)} steps in {time.perf_counter() - started:.1f} s")
     print(result.logger.format_line())
 

@@ -23,12 +23,13 @@ from nn_fn.data.transforms import ApplyTo, Compose, RandomCrop, RandomHorizontal
 
 
 def network() -> nn_fn.Layer:
-    """Two convolutions and a linear layer: 35,000 parameters."""
+    """Two convolutions with batch norm and two linear layers: 226,000 parameters."""
     return nn_fn.sequential(
-        nn_fn.conv2d(1, 32, 3), nn_fn.activation("relu"), nn_fn.max_pool2d(2),
-        nn_fn.conv2d(32, 64, 3), nn_fn.activation("relu"), nn_fn.max_pool2d(2),
+        nn_fn.conv2d(1, 32, 3, bias=False), nn_fn.batch_norm(32), nn_fn.activation("relu"), nn_fn.max_pool2d(2),
+        nn_fn.conv2d(32, 64, 3, bias=False), nn_fn.batch_norm(64), nn_fn.activation("relu"), nn_fn.max_pool2d(2),
         nn_fn.flatten(),
-        head=nn_fn.linear(64 * 5 * 5, 10),
+        hidden=nn_fn.sequential(nn_fn.linear(64 * 5 * 5, 128), nn_fn.activation("relu"), nn_fn.dropout(0.3)),
+        head=nn_fn.linear(128, 10),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A recurrent network learns to go on with a wave: from 40 noisy samples it continues a sum of two sines.
+"""A recurrent network learns to go on with a wave: from 40 noisy samples it continues a sine of any size and period.
 
     python -m examples.rnn_sine --cell lstm
 
@@ -28,13 +28,10 @@ CELLS = {"rnn": nn_fn.rnn, "gru": nn_fn.gru, "lstm": nn_fn.lstm}
 
 
 def waves(count: int, seed: int) -> np.ndarray:
-    """Sums of two sines of random phase, size and period (10 to 30 samples), float32 [count, SEEN + AHEAD, 1]."""
+    """Sines of random phase, size and period (10 to 30 samples), float32 [count, SEEN + AHEAD, 1]."""
     draws = np.random.RandomState(seed)
-    time = np.arange(SEEN + AHEAD)
-    period, phase, size = (
-        draws.uniform(low, high, (count, 2, 1)) for low, high in ((10, 30), (0, 2 * np.pi), (0.2, 0.6))
-    )
-    return (size * np.sin(2 * np.pi * time / period + phase)).sum(axis=1)[..., None].astype(np.float32)
+    period, phase, size = (draws.uniform(low, high, (count, 1)) for low, high in ((10, 30), (0, 2 * np.pi), (0.3, 1)))
+    return (size * np.sin(2 * np.pi * np.arange(SEEN + AHEAD) / period + phase))[..., None].astype(np.float32)
 
 
 def go_on(model: nn_fn.Layer, params: Any, start: Any, count: int) -> Any:
@@ -53,7 +50,7 @@ def go_on(model: nn_fn.Layer, params: Any, start: Any, count: int) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Runs the example; returns root mean squared errors of the continuation."""
-    arguments = parser("Train a recurrent network to continue waves.", "runs/rnn_sine", epochs=60, batch_size=64)
+    arguments = parser("Train a recurrent network to continue waves.", "runs/rnn_sine", epochs=60, batch_size=32)
     arguments.add_argument("--cell", choices=CELLS, default="gru")
     arguments.add_argument("--waves", type=int, default=1024, help="how many to train on")
     arguments.add_argument("--hidden", type=int, default=64)

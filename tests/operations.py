@@ -605,6 +605,7 @@ ELSEWHERE = {
     "scan": "test_closure", "cond": "test_closure", "custom_linear_solve": "test_implicit", "while": "test_closure", "jit": "test_closure", "checkpoint": "test_closure",
     "custom_jvp_call": "test_closure", "custom_vjp_call": "test_custom_rules", "custom_vjp_linear": "test_custom_rules",
     "custom_vmap_call": "test_custom_rules", "pure_callback": "test_callbacks", "callback": "test_callbacks", "check": "test_checkify", "fused": "test_fuse",
+    "attention": "test_kernels_attention", "attention_gradient": "test_kernels_attention",
     "psum": "test_collectives", "pmax": "test_collectives", "pmin": "test_collectives", "all_gather": "test_collectives",
     "ppermute": "test_collectives", "all_to_all": "test_collectives", "axis_index": "test_collectives",
     "threefry2x32": "test_random", "reduce_window_argmax": "test_windows", "reduce_window_argmin": "test_windows",

@@ -126,10 +126,11 @@ class ConcreteArray(Array):
     `buffer` is that backend's own representation (an `np.ndarray` for the CPU); None after the array was donated.
     """
 
-    __slots__ = ("buffer", "home")
+    __slots__ = ("buffer", "home", "mirror")
 
     buffer: Any
     home: Any  # the backend that holds the buffer; None for the host's memory
+    mirror: Any  # a backend's copy of an array in the host's memory; not set before there is one
 
     @property
     def device(self) -> Any:
@@ -152,7 +153,7 @@ class ConcreteArray(Array):
 
     def delete(self) -> None:
         """Gives the memory back; later use raises DeletedArrayError."""
-        self.buffer = None
+        self.buffer = self.mirror = None
 
     def is_deleted(self) -> bool:
         return self.buffer is None
@@ -173,6 +174,17 @@ def concrete(value: np.ndarray, aval: ArrayType) -> ConcreteArray:
         value = np.asarray(value)
     array.buffer = value
     array.home = None
+    array.aval = aval
+    return array
+
+
+def resident(buffer: Any, aval: ArrayType, home: Any) -> ConcreteArray:
+    """Wraps a backend's buffer; one that is a NumPy array is in the host's memory."""
+    if type(buffer) is np.ndarray:
+        return concrete(buffer, aval)
+    array = _new(ConcreteArray)
+    array.buffer = buffer
+    array.home = home
     array.aval = aval
     return array
 

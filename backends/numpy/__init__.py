@@ -21,6 +21,7 @@ class CpuDevice:
     """The host's processor and memory."""
 
     platform = "cpu"
+    backend = "numpy"
     device_kind = "cpu"
     id = 0
 

@@ -54,7 +54,7 @@ class Summary:
                 "  " * row.depth + (row.path.rpartition(".")[2] or "(model)"),
                 row.kind + (f" × {row.repeats}" if row.repeats > 1 else ""),
                 row.output,
-                ", ".join(f"{n} {list(s)}" for n, s in row.parameter_shapes.items()),
+                _listed(row.parameter_shapes),
                 f"{row.parameters:,}" if row.parameters else "",
                 _short(row.flops),
             )
@@ -75,6 +75,12 @@ class Summary:
             totals += f", {self.state_elements:,} numbers of state"
         totals += f", {_short(self.flops)} FLOPs a forward pass"
         return "\n".join([text(head), rule, *map(text, body), rule, totals])
+
+
+def _listed(shapes: dict[str, tuple[int, ...]], most: int = 4) -> str:
+    """Names and shapes, the first few of many."""
+    parts = [f"{name} {list(shape)}" for name, shape in shapes.items()]
+    return ", ".join(parts if len(parts) <= most else [*parts[: most - 1], f"and {len(parts) - most + 1} more"])
 
 
 def _short(flops: float) -> str:

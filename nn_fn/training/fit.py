@@ -182,7 +182,7 @@ def plot_losses(logger: MetricLogger, path: str | os.PathLike) -> None:
     names = [name for name in logger.names if name == "loss" or name.endswith("_loss")]
     curves = {name: tuple(map(np.asarray, zip(*logger.history(name), strict=True))) for name in names}
     if curves:
-        asgfn.plot.losses(curves, path=path, best="min", title="Training")
+        asgfn.plot.losses(curves, path=path, title="Training")
 
 
 def _copied(leaf: Any) -> Any:

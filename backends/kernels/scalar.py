@@ -1,0 +1,417 @@
+"""Element-wise primitives as operations on registers.
+
+A rule gets the builder, the types and the operands, and returns the result in the register type of its dtype. What a
+device computes itself is one operation; the rest is written in terms of those (`backends.kernels.functions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asgfn.graph.types import ArrayType
+from asgfn.primitives.threefry import PARITY, ROTATIONS
+from backends.kernels import (
+    functions,
+    functions_angles,
+    functions_bessel,
+    functions_bits,
+    functions_error,
+    functions_gamma,
+    functions_power,
+    functions_zeta,
+)
+from backends.kernels.functions_notation import Number, constant, where
+from backends.kernels.ir import BOOL, F16, F32, U32, Builder, Value
+from backends.kernels.types import Types, is_nan
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a rule is called with, besides the operands."""
+
+    b: Builder
+    types: Types
+    in_types: Sequence[ArrayType]
+    out_types: Sequence[ArrayType]
+    params: Mapping[str, Any]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the first operand."""
+        return self.in_types[0].dtype
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype.kind not in "iub"
+
+    def constant(self, value: Any, like: Value) -> Value:
+        """A constant of a value's register type."""
+        return self.b.constant(float(value) if like.dtype in (F32, F16) else value, like.dtype)
+
+
+RULES: dict[str, Callable[..., Value | list[Value]]] = {}
+# floats of these need no rounding: they are one of the operands, or whole numbers
+_EXACT = frozenset(
+    ("neg", "abs", "sign", "max", "min", "clamp", "select_n", "floor", "ceil", "round", "rem", "nextafter", "reduce_precision",
+     "bitcast_convert_type", "convert_element_type")
+)  # fmt: skip
+
+
+def rule(*names: str) -> Callable[[Callable], Callable]:
+    """Registers the code of element-wise primitives."""
+
+    def register(function: Callable) -> Callable:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def supports(
+    name: str, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Mapping[str, Any]
+) -> bool:
+    """Whether there is code for a primitive of these types: real numbers, of one shape or of none."""
+    if name not in RULES:
+        return False
+    shape = out_types[0].shape
+    if any(t.dtype.kind == "c" for t in (*in_types, *out_types)) or any(t.shape not in ((), shape) for t in in_types):
+        return False
+    if name == "bitcast_convert_type":
+        return in_types[0].dtype.itemsize == out_types[0].dtype.itemsize
+    # reciprocals of integers are the host's
+    return not (name == "integer_pow" and in_types[0].dtype.kind in "iu" and params["y"] < 0)
+
+
+def apply(
+    b: Builder,
+    types: Types,
+    name: str,
+    operands: Sequence[Value],
+    in_types: Sequence[ArrayType],
+    out_types: Sequence[ArrayType],
+    params: Mapping[str, Any],
+) -> Value | list[Value]:
+    """The result of an element-wise primitive, of its dtype's precision."""
+    if operands and all(v.op == "constant" for v in operands):
+        # languages compute with constants when they compile, and refuse what is not finite then
+        operands = [opaque(b, v) for v in operands]
+    made = RULES[name](Operation(b, types, in_types, out_types, params), *operands)
+    if isinstance(made, Value):
+        return _rounded(b, types, name, made, out_types[0].dtype)
+    return [_rounded(b, types, name, v, t.dtype) for v, t in zip(made, out_types, strict=True)]
+
+
+def _rounded(b: Builder, types: Types, name: str, value: Value, dtype: np.dtype) -> Value:
+    if value.dtype == BOOL or (name in _EXACT and dtype.kind not in "iu"):
+        return value
+    return types.rounded(b, value, dtype)
+
+
+def opaque(b: Builder, value: Value) -> Value:
+    """A constant as a number that compilers do not compute with beforehand; others as they are."""
+    return b.read(b.variable(value)) if value.op == "constant" else value
+
+
+# ---------------------------------------------------------------------------------------------- functions of floats
+def function(name: str, formula: Callable[..., Number]) -> None:
+    """Registers a function that is computed in 32 bits, whatever its operands are."""
+
+    def compute(o: Operation, *operands: Value) -> Value:
+        return in_single(o.b, formula, *operands)
+
+    RULES[name] = compute
+
+
+def in_single(b: Builder, formula: Callable[..., Number], *operands: Value) -> Value:
+    """A formula of 32-bit floats, for floats of any register type."""
+    wide = [opaque(b, v) for v in operands]
+    numbers = [Number(b, b.op("convert", v, dtype=F32) if v.dtype == F16 else v) for v in wide]
+    result = formula(*numbers).value
+    return b.op("convert", result, dtype=F16) if operands[0].dtype == F16 and result.dtype == F32 else result
+
+
+for _name in (
+    "exp", "exp2", "expm1", "log", "log1p", "logistic", "sqrt", "rsqrt", "cbrt", "sinh", "cosh", "tanh", "asinh",
+    "acosh", "atanh",
+):  # fmt: skip
+    function(_name, getattr(functions, _name))
+for _name in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2"):
+    function(_name, getattr(functions_angles, _name))
+for _name in ("erf", "erfc", "erf_inv"):
+    function(_name, getattr(functions_error, _name))
+for _name in ("lgamma", "digamma"):
+    function(_name, getattr(functions_gamma, _name))
+for _name in ("bessel_i0e", "bessel_i1e"):
+    function(_name, getattr(functions_bessel, _name))
+for _name in ("zeta", "polygamma"):
+    function(_name, getattr(functions_zeta, _name))
+
+
+@rule("pow")
+def _pow(o: Operation, x: Value, y: Value) -> Value:
+    y = o.types.convert(o.b, y, o.in_types[1].dtype, o.dtype)
+    return in_single(o.b, functions_power.power, x, y)
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+def _direct(name: str, op: str | None = None) -> None:
+    RULES[name] = lambda o, *operands: o.b.op(op or name, *operands)
+
+
+for _name in ("add", "sub", "mul", "abs", "floor", "ceil"):
+    _direct(_name)
+
+
+@rule("neg")
+def _neg(o: Operation, x: Value) -> Value:
+    return o.b.op("neg", x) if x.dtype != U32 else o.b.op("sub", o.b.constant(0, U32), x)
+
+
+@rule("div")
+def _div(o: Operation, x: Value, y: Value) -> Value:
+    return o.b.op("div", x, y) if o.is_float else integer_division(o.b, x, y)[0]
+
+
+@rule("rem")
+def _rem(o: Operation, x: Value, y: Value) -> Value:
+    return in_single(o.b, functions_bits.remainder, x, y) if o.is_float else integer_division(o.b, x, y)[1]
+
+
+def integer_division(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
+    """Quotient towards zero and remainder. By zero they are -1 (all ones) and x; the smallest number by -1 wraps."""
+    if y.op == "constant" and y.attr not in (0, -1):
+        return b.op("div", x, y), b.op("rem", x, y)
+    x, y = opaque(b, x), opaque(b, y)
+    zero, one = b.constant(0, y.dtype), b.constant(1, y.dtype)
+    by_zero = b.op("eq", y, zero, dtype=BOOL)
+    if x.dtype == U32:
+        safe = b.select(by_zero, one, y)
+        quotient, remainder = b.op("div", x, safe), b.op("rem", x, safe)
+        return b.select(by_zero, b.constant(0xFFFFFFFF, U32), quotient), b.select(by_zero, x, remainder)
+    minus_one = b.constant(-1, x.dtype)
+    by_minus_one = b.op("eq", y, minus_one, dtype=BOOL)
+    safe = b.select(b.op("or", by_zero, by_minus_one), one, y)
+    quotient, remainder = b.op("div", x, safe), b.op("rem", x, safe)
+    quotient = b.select(by_minus_one, b.op("sub", zero, x), quotient)
+    return b.select(by_zero, minus_one, quotient), b.select(by_zero, x, remainder)
+
+
+def _make_extremum(name: str) -> None:
+    def extremum(o: Operation, x: Value, y: Value) -> Value:
+        b = o.b
+        if x.dtype == BOOL:
+            return b.op("or" if name == "max" else "and", x, y)
+        best = b.op(name, x, y)
+        return nan_first(b, best, x, y) if o.is_float else best
+
+    RULES[name] = extremum
+
+
+for _name in ("max", "min"):
+    _make_extremum(_name)
+
+
+def nan_first(b: Builder, otherwise: Value, *operands: Value) -> Value:
+    """The first operand that is NaN, if there is one: devices' `max` and `min` pass over them."""
+    for x in reversed(operands):
+        otherwise = b.select(is_nan(b, x), x, otherwise)
+    return otherwise
+
+
+@rule("clamp")
+def _clamp(o: Operation, low: Value, x: Value, high: Value) -> Value:
+    b = o.b
+    if x.dtype == BOOL:
+        return b.op("and", b.op("or", x, low), high)
+    inside = b.op("min", b.op("max", x, low), high)
+    return nan_first(b, inside, x, low, high) if o.in_types[1].dtype.kind not in "iu" else inside
+
+
+def goes_before(b: Builder, name: str, x: Value, best: Value) -> Value:
+    """Whether argmax (argmin) prefers x to the best one before it: NaN to all else, the first of equal ones."""
+    if x.dtype == BOOL:
+        no = b.op("not", best if name == "argmax" else x)
+        return b.op("and", x if name == "argmax" else best, no)
+    better = b.op("gt" if name == "argmax" else "lt", x, best, dtype=BOOL)
+    if x.dtype not in (F32, F16):
+        return better
+    known = b.op("not", is_nan(b, best))
+    return b.op("and", known, b.op("or", better, is_nan(b, x)))
+
+
+@rule("square")
+def _square(o: Operation, x: Value) -> Value:
+    return o.b.op("mul", x, x)
+
+
+@rule("integer_pow")
+def _integer_pow(o: Operation, x: Value) -> Value:
+    """Square and multiply, rounded as often as it is on the host."""
+    one = o.constant(1, x)
+
+    def times(a: Value, c: Value) -> Value:
+        return o.types.rounded(o.b, o.b.op("mul", a, c), o.dtype)
+
+    n, base, result = abs(o.params["y"]), x, None
+    while n:
+        if n & 1:
+            result = base if result is None else times(result, base)
+        n >>= 1
+        if n:
+            base = times(base, base)
+    if result is None:
+        return one
+    return o.b.op("div", one, result) if o.params["y"] < 0 else result
+
+
+@rule("sign")
+def _sign(o: Operation, x: Value) -> Value:
+    b = o.b
+    if o.is_float:
+        return in_single(b, functions_bits.sign, x)
+    one = b.constant(1, x.dtype)
+    if x.dtype == U32:
+        return b.op("min", x, one)
+    return b.op("max", b.op("min", x, one), b.constant(-1, x.dtype))
+
+
+@rule("round")
+def _round(o: Operation, x: Value) -> Value:
+    return o.b.op("round", x) if o.params["rounding_method"] == 1 else in_single(o.b, functions_bits.round_away, x)
+
+
+# ---------------------------------------------------------------------------------------------- comparisons
+for _name in ("gt", "lt"):
+    RULES[_name] = lambda o, x, y, op=_name: o.b.op(op, x, y, dtype=BOOL)
+
+
+@rule("eq")
+def _eq(o: Operation, x: Value, y: Value) -> Value:
+    if o.is_float and x is y:  # the question whether something is NaN, which compilers may think they know
+        return o.b.op("not", is_nan(o.b, x))
+    return o.b.op("eq", x, y, dtype=BOOL)
+
+
+@rule("ne")
+def _ne(o: Operation, x: Value, y: Value) -> Value:
+    # devices' own "not equal" may be false for NaN
+    return o.b.op("not", _eq(o, x, y)) if o.is_float else o.b.op("ne", x, y, dtype=BOOL)
+
+
+@rule("ge")
+def _ge(o: Operation, x: Value, y: Value) -> Value:
+    return _eq(o, x, y) if x is y else o.b.op("ge", x, y, dtype=BOOL)
+
+
+@rule("le")
+def _le(o: Operation, x: Value, y: Value) -> Value:
+    return _eq(o, x, y) if x is y else o.b.op("le", x, y, dtype=BOOL)
+
+
+function("is_finite", lambda x: x.magnitude_bits() < 0x7F800000)
+
+
+# ---------------------------------------------------------------------------------------------- bits
+for _name in ("and", "or", "xor", "not"):
+    _direct(_name)
+
+
+def _shift(name: str) -> None:
+    def shift(o: Operation, x: Value, amount: Value) -> Value:
+        width = 8 * o.dtype.itemsize
+        x, amount = opaque(o.b, x), opaque(o.b, amount)
+        number, by = Number(o.b, x), functions_bits.stored(Number(o.b, amount), o.dtype)
+        inside = by < width
+        if name == "shift_right_arithmetic":
+            return (number >> by.minimum(width - 1)).value
+        if name == "shift_right_logical":
+            moved = functions_bits.stored(number, o.dtype) >> by
+            moved = functions_bits.unstored(moved, o.dtype, x.dtype)
+        else:
+            moved = number << by
+        return where(inside, moved, 0).value
+
+    RULES[name] = shift
+
+
+for _name in ("shift_left", "shift_right_logical", "shift_right_arithmetic"):
+    _shift(_name)
+
+
+@rule("population_count")
+def _population_count(o: Operation, x: Value) -> Value:
+    count = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype).op("count_ones")
+    return o.types.convert(o.b, count.value, np.dtype(np.uint32), o.dtype)
+
+
+@rule("clz")
+def _clz(o: Operation, x: Value) -> Value:
+    bits = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype)
+    count = bits.op("count_leading_zeros") - (32 - 8 * o.dtype.itemsize)
+    return o.types.convert(o.b, count.value, np.dtype(np.uint32), o.dtype)
+
+
+@rule("nextafter")
+def _nextafter(o: Operation, x: Value, y: Value) -> Value:
+    a, c = (Number(o.b, opaque(o.b, v)) for v in (x, y))
+    return functions_bits.unstored(functions_bits.nextafter(a, c, o.dtype), o.dtype, x.dtype).value
+
+
+@rule("reduce_precision")
+def _reduce_precision(o: Operation, x: Value) -> Value:
+    raw = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype)
+    layout = functions_bits.format_of(o.dtype)
+    bits = functions_bits.reduce_precision(raw, layout, o.params["exponent_bits"], o.params["mantissa_bits"])
+    return functions_bits.unstored(bits, o.dtype, x.dtype).value
+
+
+@rule("bitcast_convert_type")
+def _bitcast(o: Operation, x: Value) -> Value:
+    target = o.out_types[0].dtype
+    if target == o.dtype:
+        return x
+    if x.dtype == BOOL:
+        return o.types.convert(o.b, x, o.dtype, target)
+    bits = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype)
+    if target.kind == "b":
+        return (~bits.equals(0)).value
+    return functions_bits.unstored(bits, target, o.types.register(target)).value
+
+
+@rule("threefry2x32")
+def _threefry(o: Operation, *operands: Value) -> list[Value]:
+    """Threefry-2x32 with 20 rounds; see `asgfn.primitives.threefry`."""
+    key0, key1, x0, x1 = (Number(o.b, opaque(o.b, v)) for v in operands)
+    schedule = (key0, key1, key0 ^ key1 ^ constant(o.b, PARITY, U32))
+    x0, x1 = x0 + key0, x1 + key1
+    for step in range(5):
+        for distance in ROTATIONS[step % 2]:
+            x0 = x0 + x1
+            x1 = ((x1 << distance) | (x1 >> (32 - distance))) ^ x0
+        x0 = x0 + schedule[(step + 1) % 3]
+        x1 = x1 + (schedule[(step + 2) % 3] + (step + 1))
+    return [x0.value, x1.value]
+
+
+# ---------------------------------------------------------------------------------------------- selection, conversion
+@rule("select_n")
+def _select_n(o: Operation, which: Value, *cases: Value) -> Value:
+    b = o.b
+    if len(cases) == 1:
+        return cases[0]
+    if which.dtype == BOOL:
+        return b.select(which, cases[1], cases[0])
+    result = cases[-1]
+    for k in reversed(range(len(cases) - 1)):
+        result = b.select(b.op("le", which, o.constant(k, which), dtype=BOOL), cases[k], result)
+    return result
+
+
+@rule("convert_element_type")
+def _convert(o: Operation, x: Value) -> Value:
+    return o.types.convert(o.b, x, o.dtype, o.out_types[0].dtype)

@@ -1,0 +1,214 @@
+"""A contraction as a product of matrices: result[b, m, n] = sum over k of left[b, m, k] * right[b, k, n].
+
+The four axes b, m, n, k are each some axes of the operands, merged. Where an element of an operand is follows from
+`Index` arithmetic, so that transposes, reshapes, padding, and the windows that a convolution sees need no copies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from asgfn.graph.asg import Node
+from asgfn.graph.types import ArrayType
+from backends.kernels import index as ix
+from backends.kernels.elements import Coordinates, Elements
+from backends.kernels.elements_conv import ConvolutionAxes
+from backends.kernels.index import Index
+from backends.kernels.ir import BOOL, F16, F32, U32, Builder, Value
+
+Sizes = tuple[int, ...]
+FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Side:
+    """An operand.
+
+    Attributes:
+        value: of the graph.
+        sizes: lengths of the axes that are the result's, too.
+        place: (builder, batch, free, depth) -> coordinates in the operand, and whether there is an element.
+    """
+
+    value: int
+    sizes: Sizes
+    place: Callable[[Builder, Coordinates, Coordinates, Coordinates], tuple[Coordinates, Value | None]]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.sizes)
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A product of matrices.
+
+    Attributes:
+        rows, columns: the operands: m is an index of the first one's free axes, n of the second's.
+        batch, depth: lengths of the axes that b and k are made of.
+        out: (batch, rows, columns) -> coordinates of the result.
+        dtype: of the result.
+    """
+
+    rows: Side
+    columns: Side
+    batch: Sizes
+    depth: Sizes
+    out: Callable[[Coordinates, Coordinates, Coordinates], Coordinates]
+    dtype: np.dtype
+
+    @property
+    def m(self) -> int:
+        return self.rows.size
+
+    @property
+    def n(self) -> int:
+        return self.columns.size
+
+    @property
+    def k(self) -> int:
+        return math.prod(self.depth)
+
+    @property
+    def b(self) -> int:
+        return math.prod(self.batch)
+
+    def swapped(self) -> Contraction:
+        """The same with rows and columns exchanged."""
+        out = self.out
+        return Contraction(self.columns, self.rows, self.batch, self.depth, lambda b, m, n: out(b, n, m), self.dtype)
+
+    def result(self, b: Index, m: Index, n: Index) -> Coordinates:
+        """Coordinates of an element of the result."""
+        parts = ((b, self.batch), (m, self.rows.sizes), (n, self.columns.sizes))
+        return self.out(*(ix.coordinates(i, sizes) for i, sizes in parts))
+
+    def read(self, e: Elements, side: Side, b: Index, free: Index, k: Index, mask: Value | None = None) -> Value:
+        """An element of an operand, as the type that is summed in; 0 where there is none."""
+        builder, work = e.builder, Arithmetic(self.dtype, e)
+        parts = ((b, self.batch), (free, side.sizes), (k, self.depth))
+        place, inside = side.place(builder, *(ix.coordinates(i, sizes) for i, sizes in parts))
+        mask = builder.both(mask, inside)
+        element = work.operand(e.at(side.value, place, mask), e.type(side.value).dtype)
+        return element if mask is None else builder.select(mask, element, work.zero)
+
+
+class Arithmetic:
+    """How products are summed: floats in 32 bits, integers wrapping around, booleans as bits."""
+
+    def __init__(self, dtype: np.dtype, e: Elements):
+        self.dtype, self.types, self.builder = dtype, e.types, e.builder
+        register = e.types.register(dtype)
+        self.register = {F16: F32, BOOL: U32}.get(register, register)
+        self.is_float, self.is_bool = self.register == F32, register == BOOL
+        self.zero = e.builder.constant(0.0 if self.is_float else 0, self.register)
+
+    def operand(self, element: Value, dtype: np.dtype) -> Value:
+        """An operand's element as a number to multiply."""
+        if self.is_bool:
+            return self.types.to_memory(
+                self.builder, self.types.convert(self.builder, element, dtype, self.dtype), self.dtype
+            )
+        return self.types.convert(self.builder, element, dtype, FLOAT32 if self.is_float else self.dtype)
+
+    def add_product(self, a: Value, c: Value, total: Value) -> Value:
+        """total + a * c, of numbers or of vectors."""
+        b = self.builder
+        if self.is_float:
+            return b.op("fma", a, c, total)
+        if self.is_bool:
+            return b.op("or", total, b.op("and", a, c))
+        return b.op("add", total, b.op("mul", a, c))
+
+    def add(self, a: Value, c: Value) -> Value:
+        return self.builder.op("or" if self.is_bool else "add", a, c)
+
+    def result(self, total: Value) -> Value:
+        """A finished sum, in the register type of the result."""
+        if self.is_bool:
+            return self.builder.op("ne", total, self.builder.constant(0, U32), dtype=BOOL)
+        if self.is_float:
+            return self.types.convert(self.builder, total, FLOAT32, self.dtype)
+        return self.types.rounded(self.builder, total, self.dtype)
+
+
+def contraction_of(node: Node, in_types: tuple[ArrayType, ArrayType]) -> Contraction:
+    """The product that a `dot_general` or `conv_general_dilated` is."""
+    make = _from_dot if node.primitive.name == "dot_general" else _from_convolution
+    return make(node, *in_types)
+
+
+def _from_dot(node: Node, lhs: ArrayType, rhs: ArrayType) -> Contraction:
+    (x_contract, y_contract), (x_batch, y_batch) = node.params["dimension_numbers"]
+    # contracted axes in the order of the larger operand's memory: then neighbours in k are neighbours there
+    pairs = sorted(zip(x_contract, y_contract, strict=True), key=lambda pair: pair[rhs.size > lhs.size])
+
+    def side(value: int, t: ArrayType, contract: Sizes, batch: Sizes) -> Side:
+        free = tuple(a for a in range(t.ndim) if a not in contract and a not in batch)
+        axes = (*batch, *free, *contract)
+
+        def place(_: Builder, b: Coordinates, r: Coordinates, k: Coordinates) -> tuple[Coordinates, None]:
+            found = dict(zip(axes, (*b, *r, *k), strict=True))
+            return tuple(found[a] for a in range(t.ndim)), None
+
+        return Side(value, tuple(t.shape[a] for a in free), place)
+
+    return Contraction(
+        side(node.inputs[0], lhs, tuple(a for a, _ in pairs), tuple(x_batch)),
+        side(node.inputs[1], rhs, tuple(a for _, a in pairs), tuple(y_batch)),
+        tuple(lhs.shape[a] for a in x_batch),
+        tuple(lhs.shape[a] for a, _ in pairs),
+        lambda b, m, n: (*b, *m, *n),
+        node.out_types[0].dtype,
+    )
+
+
+def _from_convolution(node: Node, lhs: ArrayType, rhs: ArrayType) -> Contraction:
+    """Rows are positions in the batch, columns are features, depth is channels and taps."""
+    axes = ConvolutionAxes(node, lhs.shape, rhs.shape)
+    phases = axes.phases
+    # merged axes follow memory: depth that of the first operand, rows that of the result
+    depth_order = _order((axes.lhs_spec[1], *axes.lhs_spec[2:]))
+    row_order = _order((axes.out_spec[0], *axes.out_spec[2:]))
+    depth = (axes.channels, *(-(-k // d) for k, d in zip(axes.taps, phases, strict=True)))
+    rows = (axes.batch, *(p // d for p, d in zip(axes.positions, phases, strict=True)))
+
+    def place_lhs(b: Builder, batch: Coordinates, r: Coordinates, k: Coordinates) -> tuple[Coordinates, Value | None]:
+        (group, *phase), (n, *places) = batch, _unordered(r, row_order)
+        channel, *taps = _unordered(k, depth_order)
+        return axes.in_phase(b, group, n, channel, tuple(phase), tuple(places), tuple(taps))
+
+    def place_rhs(b: Builder, batch: Coordinates, r: Coordinates, k: Coordinates) -> tuple[Coordinates, Value | None]:
+        group, *phase = batch
+        channel, *numbers = _unordered(k, depth_order)
+        taps, inside = axes.taps_in_phase(b, tuple(phase), tuple(numbers))
+        return axes.rhs(group, r[0], channel, taps), inside
+
+    def out(batch: Coordinates, m: Coordinates, n: Coordinates) -> Coordinates:
+        (group, *phase), (number, *places) = batch, _unordered(m, row_order)
+        positions = tuple(u * d + r for u, d, r in zip(places, phases, phase, strict=True))
+        return axes.out(group, number, n[0], positions)
+
+    return Contraction(
+        Side(node.inputs[0], tuple(rows[i] for i in row_order), place_lhs),
+        Side(node.inputs[1], (axes.features,), place_rhs),
+        (axes.groups, *phases),
+        tuple(depth[i] for i in depth_order),
+        out,
+        node.out_types[0].dtype,
+    )
+
+
+def _order(places: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(places)), key=places.__getitem__))
+
+
+def _unordered(coordinates: Coordinates, order: tuple[int, ...]) -> Coordinates:
+    found: list[Index] = [ix.constant(0)] * len(order)
+    for i, at in zip(order, coordinates, strict=True):
+        found[i] = at
+    return tuple(found)

@@ -1,0 +1,118 @@
+"""In which order the loops of a region should run, so that neighbouring threads touch neighbouring elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from asgfn.graph.asg import Asg
+from backends.kernels import index as ix
+from backends.kernels.elements import Coordinates, Elements
+from backends.kernels.index import Axis, Index
+from backends.kernels.ir import Builder, Memory, Value
+from backends.kernels.loops import RegionLoops
+from backends.kernels.target import Target
+from backends.kernels.types import Types
+
+
+class NotComputed(Exception):
+    """A reduction's result was asked for that this kernel has not computed: the region is no case for this schedule."""
+
+
+class RowElements(Elements):
+    """Elements of a region whose reductions are computed by the schedule.
+
+    Attributes:
+        known: for each reduction's result that was computed, what its element at some coordinates is.
+    """
+
+    def __init__(
+        self,
+        b: Builder,
+        asg: Asg,
+        types: Types,
+        inputs: Sequence[Memory],
+        constants: Sequence[Memory | None],
+        reduced: Collection[int],
+    ):
+        super().__init__(b, asg, types, inputs, constants)
+        self.reduced = frozenset(reduced)
+        self.known: dict[int, Callable[[Coordinates], Value]] = {}
+
+    def _compute(self, value: int, coordinates: Coordinates, mask: Value | None) -> Value:
+        if value in self.reduced:
+            if value not in self.known:
+                raise NotComputed(f"value {value} of {self.asg.name}")
+            return self.known[value](coordinates)
+        return super()._compute(value, coordinates, mask)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which loops should be inner ones.
+
+    Attributes:
+        ranks: for each loop the typical logarithm of its step in memory: the inner ones have small numbers.
+        contiguous: loops along which some memory's neighbouring elements are, and how many bytes such memories have.
+        operations: of the kernel language, for one element of everything.
+    """
+
+    ranks: dict[int, float]
+    contiguous: dict[int, float]
+    operations: int
+
+    def sorted(self, loops: Iterable[int]) -> tuple[int, ...]:
+        """Loops, the outermost first."""
+        return tuple(sorted(loops, key=lambda x: (-self.ranks.get(x, math.inf), x)))
+
+    def crossing(self, loops: Iterable[int]) -> tuple[int, int] | None:
+        """Two loops (the first the outer one) along which large memories are contiguous, some along either."""
+        most = sorted((x for x in loops if x in self.contiguous), key=lambda x: -self.contiguous[x])[:2]
+        if len(most) < 2 or self.contiguous[most[1]] * 4 < self.contiguous[most[0]]:
+            return None
+        outer, inner = self.sorted(most)
+        return outer, inner
+
+
+def find_order(loops: RegionLoops, target: Target) -> Order:
+    """The order of a region's loops, weighing each memory by its size."""
+    asg = loops.asg
+    b = Builder()
+    at: dict[int, Index] = {}
+    for x, n in loops.lengths.items():
+        at[x] = ix.axis(f"loop{x}", n)
+        b.set_axis(at[x], b.builtin("thread"))
+    loop_of: dict[object, int] = {atom: x for x, i in at.items() for atom in i.terms}
+    types = target.types
+    inputs = [Memory(f"in{k}", types.storage(t.dtype), t.size) for k, t in enumerate(asg.inputs)]
+    constants = [
+        Memory(f"constant{k}", types.storage(t.dtype), t.size) if t.shape else None
+        for k, t in enumerate(asg.constant_types)
+    ]
+    e = RowElements(b, asg, types, inputs, constants, [r.result.value for r in loops.reductions])
+    for r in loops.reductions:
+        dtype = r.node.out_types[0].dtype
+        e.known[r.result.value] = lambda _, dtype=dtype: types.constant(b, 1, dtype)  # type: ignore[misc]
+        e.at(r.operand.value, loops.coordinates(r.operand, at))
+    found: list[tuple[int, Index]] = []
+    for o in loops.outputs:
+        coordinates = loops.coordinates(o, at)
+        e.at(o.value, coordinates)
+        t = asg.value_types[o.value]
+        found.append((t.nbytes, ix.linear(coordinates, t.shape)))
+    for value, places in e.places.items():
+        found += [(asg.value_types[value].nbytes, place) for place in dict.fromkeys(places)]
+    totals: dict[int, list[float]] = {}
+    contiguous: dict[int, float] = {}
+    for weight, place in found:
+        for atom, step in place.terms.items():
+            if not isinstance(atom, Axis) or atom not in loop_of:
+                continue  # a digit, say
+            x = loop_of[atom]
+            total = totals.setdefault(x, [0.0, 0.0])
+            total[0] += weight * math.log2(abs(step))
+            total[1] += weight
+            if step == 1:
+                contiguous[x] = contiguous.get(x, 0.0) + weight
+    return Order({x: total / weight for x, (total, weight) in totals.items()}, contiguous, b.count)

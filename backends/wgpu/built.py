@@ -1,0 +1,154 @@
+"""A program on a device: its pipelines, its constants, its memory between calls."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from backends.wgpu.binding import Binding
+from backends.wgpu.buffers import DeviceBuffer, Memory, upload
+from backends.wgpu.device import Device, Kernel
+from backends.wgpu.finish import Finished
+from backends.wgpu.running import Run
+from backends.wgpu.steps import CONSTANT, INPUT, Commands, Download, Loop, Storage, Upload, While, walk
+
+# lists that are remembered for the memories of the last calls
+MOST_BINDINGS = 16
+# where a result comes from
+NEW, ARGUMENT, FIXED, HOST = range(4)
+
+
+class Built:
+    """A program on one device.
+
+    Attributes:
+        device: where it is.
+        finished: what was compiled.
+        needed: for each argument, whether it has to be on the device.
+        workspaces: memories of temporaries, for one call at a time each, that no call has now.
+    """
+
+    def __init__(self, device: Device, finished: Finished):
+        self.device, self.finished = device, finished
+        kernels = finished.kernels
+        made = device.pipelines([Kernel(d.text, tuple(d.written[k] for k in d.bound()), bool(d.rows)) for d in kernels])
+        for dispatch, pipeline in zip(kernels, made, strict=True):
+            dispatch.pipeline = pipeline
+        self.constants = {k: upload(device, c) for k, c in finished.constants.items()}
+        storages = [s.root for d in kernels for s in d.storages]
+        for step in walk(finished.steps):
+            if isinstance(step, (Upload, Download)):
+                storages.append(step.storage.root)
+            elif isinstance(step, (Loop, While)):
+                storages += [s.root for pair in step.swaps for s in pair]
+        storages += [s.root for s in finished.outputs if isinstance(s, Storage)]
+        self.storages = list(dict.fromkeys(storages))
+        self.needed = [isinstance(s, Storage) and s.root in self.storages for s in finished.inputs]
+        self.only_commands = all(isinstance(s, Commands) for s in finished.steps)
+        self._bound = [k for k, needed in enumerate(self.needed) if needed]
+        self._has_host_results = any(isinstance(s, int) for s in finished.outputs)
+        self._sizes = [s.nbytes for s in finished.new]
+        self._results = [self._origin(where) for where in finished.outputs]
+        self._bindings: OrderedDict[tuple, Binding] = OrderedDict()
+        self.workspaces: list[list[Memory]] = []
+        device.pool.holders.add(self)
+
+    def _origin(self, where: Storage | int) -> tuple[int, int]:
+        """Where a result comes from, and its number there."""
+        if isinstance(where, int):
+            return HOST, where
+        root = where.root
+        if root.kind == INPUT:
+            return ARGUMENT, root.number
+        return (FIXED, root.number) if root.kind == CONSTANT else (NEW, self.finished.new.index(root))
+
+    # ------------------------------------------------------------------ memory
+    def _take_workspace(self) -> list[Memory]:
+        if self.workspaces:
+            return self.workspaces.pop()
+        return self.device.pool.take_all(self.finished.temporaries)
+
+    def release_memory(self) -> None:
+        """Gives the memory of temporaries back; the next call takes some anew."""
+        while self.workspaces:
+            self.device.pool.returned.extend(self.workspaces.pop())
+        self._bindings.clear()
+
+    def __del__(self) -> None:
+        for workspace in self.__dict__.get("workspaces", ()):
+            self.device.pool.returned.extend(workspace)
+
+    def _bind(self, inputs: Sequence[Any], new: Sequence[DeviceBuffer], workspace: Sequence[Memory]) -> Binding:
+        """The lists for these memories."""
+        key = tuple(
+            [inputs[k].memory.serial for k in self._bound]
+            + [b.memory.serial for b in new]
+            + [m.serial for m in workspace[:1]]  # a workspace is taken and given back as a whole
+        )
+        found = self._bindings.get(key)
+        if found is not None:
+            self._bindings.move_to_end(key)
+            return found
+        news = dict(zip(self.finished.new, new, strict=True))
+        memories: dict[Storage, Memory] = {}
+        for s in self.storages:
+            if s in news:
+                memories[s] = news[s].memory
+            elif s.kind == INPUT:
+                memories[s] = inputs[s.number].memory
+            elif s.kind == CONSTANT:
+                memories[s] = self.constants[s.number].memory
+            else:
+                memories[s] = workspace[s.number]
+        found = self._bindings[key] = Binding(self.device, memories)
+        if len(self._bindings) > MOST_BINDINGS:
+            self._bindings.popitem(last=False)
+        return found
+
+    # ------------------------------------------------------------------ running
+    def __call__(self, arguments: Sequence[Any], runner: type[Run] = Run) -> list[Any]:
+        """Results for arguments: device buffers, or host arrays where the device has no such arrays."""
+        device, finished = self.device, self.finished
+        inputs = list(arguments)
+        for k in self._bound:
+            if inputs[k].__class__ is not DeviceBuffer:
+                inputs[k] = upload(device, inputs[k])
+        env: list[Any] = []
+        direct = self.only_commands and runner is Run
+        with device.lock:
+            new = [DeviceBuffer(device, memory) for memory in device.pool.take_all(self._sizes)]
+            workspace = self._take_workspace()
+            try:
+                binding = self._bind(inputs, new, workspace)
+                if direct:
+                    try:
+                        for step in finished.steps:
+                            device.recorder.play(binding.items(step))
+                    finally:
+                        device.recorder.flush()
+            finally:
+                if direct:
+                    self.workspaces.append(workspace)
+        if not direct or self._has_host_results:
+            run = runner(self, binding, inputs)
+            env = run.env
+            if not direct:
+                try:
+                    run.execute(finished.steps)
+                finally:
+                    self.workspaces.append(workspace)
+        results: list[Any] = []
+        for k, (origin, number) in enumerate(self._results):
+            if origin == NEW:
+                results.append(new[number])
+            elif origin == ARGUMENT:
+                results.append(inputs[number])
+            elif origin == FIXED:
+                results.append(self.constants[number])
+            else:
+                t = finished.out_types[k]
+                results.append(np.asarray(env[number], t.dtype).reshape(t.shape))
+        return results

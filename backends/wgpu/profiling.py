@@ -1,0 +1,180 @@
+"""Times of kernels, from the GPU's own clock."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asgfn.errors import BackendError
+from asgfn.tracing import ConcreteArray
+from backends.wgpu.binding import Odd
+from backends.wgpu.buffers import duplicate
+from backends.wgpu.errors import gpu_errors
+from backends.wgpu.inspection import KernelTime, Profile, record_of
+from backends.wgpu.native import ROWS
+from backends.wgpu.running import Run
+from backends.wgpu.steps import Dispatch, Loop
+
+if TYPE_CHECKING:
+    from backends.wgpu.program import Program
+
+_QUERIES = 2048  # of a query set; each kernel takes two
+
+
+def profile(program: Program, arrays: Sequence[ConcreteArray], repeats: int) -> Profile:
+    """Runs a program with a pass of its own, and two time stamps, for each kernel.
+
+    Raises:
+        BackendError: the adapter has no time stamps.
+    """
+    if repeats < 1:
+        raise ValueError(f"profile: repeats must be at least 1, got {repeats}")
+    built = program.built
+    device = built.device
+    if not device.has_timestamps:
+        raise BackendError(
+            f"profile: {device.info.device_kind} has no time stamps (the feature 'timestamp-query'), so kernels cannot be timed"
+        )
+
+    class Timed(Run):
+        def record(self, parts: Any, row: int | None) -> None:
+            with device.lock:
+                for commands, odd in parts:
+                    clock.record(self.binding, commands.steps, odd, row)
+                clock.read()
+
+    lengths: dict[Dispatch, list[int]] = defaultdict(list)
+    last: dict[Dispatch, list[tuple[float, float]]] = {}
+    for turn in range(repeats + 1):  # the first one warms up
+        clock = _Clock(device)
+        arguments = program.place(built, arrays)
+        for k in built.finished.overwritten:
+            arguments[k] = duplicate(arguments[k])
+        built(arguments, Timed)
+        last = defaultdict(list)
+        origin = min((start for start, _, _ in clock.spans), default=0)
+        for start, end, dispatch in clock.spans:
+            last[dispatch].append(((start - origin) * clock.period, (end - start) * clock.period))
+            if turn:
+                lengths[dispatch].append(end - start)
+    times = []
+    for dispatch in built.finished.kernels:
+        if dispatch in lengths:
+            runs = len(lengths[dispatch]) / repeats
+            record = record_of(dispatch, round(runs) if dispatch.guard is None else None)
+            mean = float(np.mean(lengths[dispatch])) * clock.period
+            times.append(KernelTime(record, mean, runs, tuple(last[dispatch])))
+    return Profile(tuple(times), repeats)
+
+
+class _Clock:
+    """Records kernels with a time stamp before and after each.
+
+    Attributes:
+        spans: (start, end, dispatch), in ticks of the GPU's clock.
+        period: seconds of a tick.
+    """
+
+    def __init__(self, device: Any):
+        import wgpu
+
+        self.device = device
+        self.period = _period(device) * 1e-9
+        self.spans: list[tuple[int, int, Dispatch]] = []
+        self._waiting: list[Dispatch] = []
+        self._queries = device.gpu.create_query_set(type="timestamp", count=2 * _QUERIES)
+        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
+        self._results = device.gpu.create_buffer(size=16 * _QUERIES, usage=usage)
+        self._encoder: Any = None
+
+    def record(self, binding: Any, steps: Sequence[Any], odd: Odd, row: int | None) -> None:
+        """Records steps on the device, loops step by step."""
+        for step in steps:
+            if isinstance(step, Loop):
+                for k, number in enumerate(step.rows):
+                    turn = (step, *odd) if k % 2 else odd
+                    self.record(binding, step.body, turn, number if step.numbered else row)
+            else:
+                self._dispatch(binding, step, odd, row)
+
+    def _dispatch(self, binding: Any, dispatch: Dispatch, odd: Odd, row: int | None) -> None:
+        device = self.device
+        with gpu_errors(device, "timing a kernel"):
+            if self._encoder is None:
+                self._encoder = device.gpu.create_command_encoder()
+            k = 2 * len(self._waiting)
+            stamps = {"query_set": self._queries, "beginning_of_pass_write_index": k, "end_of_pass_write_index": k + 1}
+            work = self._encoder.begin_compute_pass(timestamp_writes=stamps)
+            work.set_pipeline(dispatch.pipeline.native)
+            work.set_bind_group(0, binding.group(dispatch, odd))
+            if dispatch.rows:
+                high, low = divmod(row or 0, ROWS)
+                work.set_bind_group(1, device.row_group, [low * device.row_stride, high * device.row_stride])
+            if dispatch.guard is None:
+                work.dispatch_workgroups(*dispatch.grid)
+            else:
+                work.dispatch_workgroups_indirect(binding.grids(dispatch, odd), 12 * dispatch.guard_entry)
+            work.end()
+        self._waiting.append(dispatch)
+        if len(self._waiting) == _QUERIES:
+            self.read()
+
+    def read(self) -> None:
+        """Runs what was recorded and reads the stamps."""
+        if not self._waiting:
+            return
+        count = 2 * len(self._waiting)
+        with gpu_errors(self.device, "timing kernels"):
+            self._encoder.resolve_query_set(self._queries, 0, count, self._results, 0)
+            queue = self.device.gpu.queue
+            queue.submit([self._encoder.finish()])
+            stamps = np.frombuffer(queue.read_buffer(self._results, 0, 8 * count), np.uint64).reshape(-1, 2)
+        self._encoder = None
+        for (start, end), dispatch in zip(stamps.tolist(), self._waiting, strict=True):
+            # clocks of a multiprocessor may disagree by a tick
+            self.spans.append((start, max(end, start), dispatch))
+        self._waiting.clear()
+
+
+def _period(device: Any) -> float:
+    """Nanoseconds of a tick."""
+    try:
+        from wgpu.backends.wgpu_native import lib
+
+        return float(lib.wgpuQueueGetTimestampPeriod(device.gpu.queue._internal)) or 1.0
+    except (ImportError, AttributeError):
+        return 1.0  # the standard's unit
+
+
+def plot(profile: Profile, path: Any = None, ax: Any = None) -> Any:
+    """See `Profile.plot`."""
+    from asgfn.plot import palette
+    from asgfn.plot.figures import check_path, figure_of, new_figure, save
+
+    if path is not None:
+        check_path(path)
+    kinds = list(dict.fromkeys(t.kernel.kind for t in profile.times))
+    if ax is None:
+        ax = new_figure(9, 1.2 + 0.3 * max(len(kinds), 2)).add_axes((0.16, 0.28, 0.81, 0.6))
+    colours = dict(zip(kinds, _COLOURS * len(kinds), strict=False))
+    for t in profile.times:
+        bars = [(start * 1e6, length * 1e6) for start, length in t.spans]
+        row = kinds.index(t.kernel.kind)
+        ax.broken_barh(
+            bars, (row - 0.35, 0.7), facecolors=colours[t.kernel.kind], edgecolors=palette.PAPER, linewidth=0.3
+        )
+    ax.set_yticks(range(len(kinds)), kinds)
+    ax.invert_yaxis()
+    ax.set_xlabel("µs since the first kernel")
+    ax.set_title(f"{profile.total * 1e6:,.1f} µs in {len(profile.times)} kernels", color=palette.INK)
+    figure = figure_of(ax)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+# Okabe and Ito's colours, which colour-blind readers tell apart
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")

@@ -1,0 +1,148 @@
+"""An executable: what `jit` calls, and what people ask about."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asgfn.graph.asg import Asg
+from asgfn.graph.types import ArrayType
+from asgfn.tracing import ConcreteArray, concrete, resident
+from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
+from backends.wgpu.built import Built
+from backends.wgpu.device import Device
+from backends.wgpu.finish import Finished, compile_graph
+from backends.wgpu.inspection import KernelRecord, Profile, describe, host_nodes, kernel_records, memory_of
+from backends.wgpu.steps import Host, walk
+
+if TYPE_CHECKING:
+    from backends.wgpu import WgpuBackend
+
+_log = logging.getLogger("asgfn")
+_warned: set[tuple[str, str]] = set()
+
+
+def warn_of_host_nodes(finished: Finished) -> None:
+    """Says once for each primitive (and reason) that it runs on the host."""
+    for step in walk(finished.steps):
+        if isinstance(step, Host) and step.name and not step.is_wanted and (step.name, step.why) not in _warned:
+            _warned.add((step.name, step.why))
+            place = f" at {step.place}" if step.place is not None else ""
+            _log.warning(
+                "wgpu: %s%s runs on the host, which takes a round trip, because %s", step.name, place, step.why
+            )
+
+
+def _references(buffers: Sequence[Any], k: int) -> int:
+    return sys.getrefcount(buffers[k])
+
+
+# of a buffer that an array and a list have
+_NOBODY_ELSE = (lambda x: _references([x.buffer], 0))(concrete(np.zeros(()), ArrayType((), np.float64)))
+
+
+class Program:
+    """An executable; see `asgfn.backend.Executable`. It is compiled for the device when it is needed, and anew if the
+    device was lost."""
+
+    def __init__(self, backend: WgpuBackend, asg: Asg, donated: Sequence[bool], debug: bool):
+        self._backend = weakref.ref(backend)
+        self.asg, self.donated, self.debug = asg, tuple(donated), debug
+        self._built: Built | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def backend(self) -> WgpuBackend:
+        backend = self._backend()
+        assert backend is not None
+        return backend
+
+    @property
+    def built(self) -> Built:
+        """The program on the device that there is now."""
+        built = self._built
+        if built is not None and not built.device.lost:
+            return built
+        device = self.backend.device
+        with self._lock:
+            if self._built is None or self._built.device is not device:
+                finished = compile_graph(self.asg, device.target, self.donated, self.debug)
+                warn_of_host_nodes(finished)
+                self._built = Built(device, finished)
+            return self._built
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        """Results for arguments, both device buffers or NumPy arrays. Donated buffers may be overwritten."""
+        return self.built(buffers)
+
+    def run(self, arrays: Sequence[ConcreteArray], out_types: Sequence[ArrayType]) -> list[ConcreteArray]:
+        """Results for arrays, which stay where they are. Donated ones are deleted."""
+        built = self.built
+        outs = built(self.place(built, arrays))
+        if self.donated:
+            for x, given in zip(arrays, self.donated, strict=True):
+                if given and (x.ndim or x.home is not None):
+                    x.delete()
+        backend = self.backend
+        return [resident(out, t, backend) for out, t in zip(outs, out_types, strict=True)]
+
+    def place(self, built: Built, arrays: Sequence[ConcreteArray]) -> list[Any]:
+        """What a program is called with. Donated memory that somebody else sees too is copied if the program writes
+        there."""
+        device = built.device
+        placed = [x.buffer for x in arrays]
+        # by number, so that nothing here refers to a buffer when references to it are counted
+        for k in range(len(placed)):
+            if placed[k].__class__ is not DeviceBuffer or placed[k].device is not device:
+                placed[k] = self._from_host(device, built.needed[k], k, arrays[k])
+            elif k in built.finished.overwritten and _references(placed, k) > _NOBODY_ELSE:
+                placed[k] = duplicate(placed[k])
+        return placed
+
+    def _from_host(self, device: Device, needed: bool, k: int, x: ConcreteArray) -> Any:
+        if not needed:
+            return x.value
+        if self.donated and self.donated[k]:
+            return upload(device, x.value)
+        return mirrored(device, x)
+
+    # ------------------------------------------------------------------ what people can ask
+    def as_text(self) -> str:
+        """The kernels in order, with their memories."""
+        return describe(self.asg.name, self.built)
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by use."""
+        return memory_of(self.built)
+
+    @property
+    def kernels(self) -> list[KernelRecord]:
+        """The kernels in order."""
+        return kernel_records(self.built)
+
+    @property
+    def host_nodes(self) -> list[str]:
+        """Operations that run on the host, with the reason."""
+        return host_nodes(self.built)
+
+    def profile(self, arrays: Sequence[ConcreteArray], repeats: int = 10) -> Profile:
+        """How long the GPU takes for each kernel. See `asgfn.jit.Compiled.profile`."""
+        from backends.wgpu.profiling import profile
+
+        return profile(self, arrays, repeats)
+
+
+def mirrored(device: Device, x: ConcreteArray) -> DeviceBuffer:
+    """A host array's copy on the device, which it keeps for the next call: arrays do not change."""
+    mirror = getattr(x, "mirror", None)
+    if mirror is None or mirror.device is not device:
+        mirror = upload(device, x.value)
+        x.mirror = mirror
+    return mirror

@@ -1,0 +1,336 @@
+"""Prints a kernel as WGSL.
+
+Values that are used once are written where they are used; the others get a name. Two dialects differ in which
+extensions have to be enabled by name.
+
+Source: WebGPU Shading Language, W3C Candidate Recommendation.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backends.kernels.ir import (
+    BOOL,
+    F16,
+    F32,
+    I32,
+    U32,
+    Assign,
+    Atomic,
+    Barrier,
+    If,
+    Kernel,
+    Let,
+    Loop,
+    Memory,
+    Store,
+    Value,
+    Variable,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What an implementation of WGSL wants to be told.
+
+    Attributes:
+        enables_subgroups: whether `enable subgroups;` must be written (browsers, Dawn) or must not (naga).
+    """
+
+    name: str
+    enables_subgroups: bool
+
+
+NAGA = Dialect("naga", False)
+DAWN = Dialect("dawn", True)
+
+INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+    "shift_left": "<<", "shift_right": ">>",
+}  # fmt: skip
+CALLS = {
+    "abs": "abs", "max": "max", "min": "min", "floor": "floor", "ceil": "ceil", "round": "round", "trunc": "trunc",
+    "exp": "exp", "exp2": "exp2", "log": "log", "log2": "log2", "sqrt": "sqrt", "rsqrt": "inverseSqrt", "sin": "sin",
+    "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh",
+    "tanh": "tanh", "atan2": "atan2", "pow": "pow", "fma": "fma", "sign": "sign", "count_ones": "countOneBits",
+    "count_leading_zeros": "countLeadingZeros", "subgroup_add": "subgroupAdd", "subgroup_max": "subgroupMax",
+    "subgroup_min": "subgroupMin", "subgroup_shuffle": "subgroupShuffle", "subgroup_shuffle_down": "subgroupShuffleDown",
+    "subgroup_shuffle_xor": "subgroupShuffleXor", "subgroup_broadcast_first": "subgroupBroadcastFirst",
+}  # fmt: skip
+BUILTINS = {
+    "thread": ("local_invocation_index", "u32"),
+    "group_x": ("workgroup_id", "vec3<u32>"),
+    "group_y": ("workgroup_id", "vec3<u32>"),
+    "group_z": ("workgroup_id", "vec3<u32>"),
+    "subgroup_size": ("subgroup_size", "u32"),
+    "subgroup_thread": ("subgroup_invocation_id", "u32"),
+}
+# operations whose result is not named even if it is used more than once
+_CHEAP = frozenset(("constant", "loop"))
+
+
+def source(
+    kernel: Kernel,
+    dialect: Dialect = NAGA,
+    rows: Mapping[int, int] | None = None,
+    merged: Mapping[int, int] | None = None,
+) -> str:
+    """The kernel's WGSL: storage is bound in group 0, in the order of `kernel.memories`; the entry point is `main`.
+
+    Arguments:
+        rows: positions of memories that are one row of a larger one, and how many elements a row has. Which row it is, is
+            the sum of two numbers in uniform buffers, bindings 0 and 1 of group 1.
+        merged: positions of memories that are the same memory as that of another, written, position: each thread reads
+            an element before it writes it. They have no binding of their own; those after them move up.
+    """
+    return _Printer(kernel, dialect, rows or {}, merged or {}).print()
+
+
+class _Printer:
+    def __init__(self, kernel: Kernel, dialect: Dialect, rows: Mapping[int, int], merged: Mapping[int, int]):
+        self.kernel, self.dialect = kernel, dialect
+        self.rows = {kernel.memories[k]: n for k, n in rows.items()}
+        self.merged = {kernel.memories[k]: kernel.memories[other] for k, other in merged.items()}
+        self.lines: list[str] = []
+        self.uses: Counter[Value] = Counter()
+        self.text: dict[Value, str] = {}
+        self.builtins: set[str] = set()
+        self.wide_loads: dict[tuple, str] = {}
+        self.not_finite: dict[str, int] = {}  # names of infinities and NaNs, and their bits
+
+    def print(self) -> str:
+        kernel = self.kernel
+        self._count(kernel.body)
+        self._block(kernel.body, 1)
+        body, self.lines = self.lines, []
+        if "f16" in kernel.features or any(m.dtype == F16 for m in (*kernel.memories, *kernel.shared, *kernel.private)):
+            self.lines.append("enable f16;")
+        if "subgroups" in kernel.features and self.dialect.enables_subgroups:
+            self.lines.append("enable subgroups;")
+        for k, memory in enumerate(m for m in kernel.memories if m not in self.merged):
+            access = "read_write" if memory.written else "read"
+            self.lines.append(f"@group(0) @binding({k}) var<storage, {access}> {memory.name}: array<{_element_type(memory)}>;")
+        for k in (0, 1) if self.rows else ():
+            self.lines.append(f"@group(1) @binding({k}) var<uniform> row_number{k}: vec4<u32>;")
+        for memory in kernel.shared:
+            self.lines.append(f"var<workgroup> {memory.name}: array<{_element_type(memory)}, {memory.size}>;")
+        arguments = ", ".join(f"@builtin({name}) {name}: {t}" for name, t in sorted({BUILTINS[n] for n in self.builtins}))
+        self.lines.append(f"@compute @workgroup_size({', '.join(map(str, kernel.workgroup))})")
+        self.lines.append(f"fn main({arguments}) {{")
+        for name, bits in self.not_finite.items():
+            # WGSL refuses constants that are not finite; a variable's value is not a constant
+            self.lines += [f"  var {name}_bits = {bits}u;", f"  let {name} = bitcast<f32>({name}_bits);"]
+        if self.rows:
+            self.lines.append("  let row = i32(row_number0.x + row_number1.x);")
+        for memory, size in self.rows.items():
+            self.lines.append(f"  let {memory.name}_row = row * {size // memory.width};")
+        for memory in kernel.private:
+            self.lines.append(f"  var {memory.name}: array<{_element_type(memory)}, {memory.size}>;")
+        return "\n".join([*self.lines, *body, "}"]) + "\n"
+
+    # ------------------------------------------------------------------ which values need a name
+    def _count(self, block: Sequence[Any]) -> None:
+        """Counts how often each value is used by what is really done (values that nothing uses are not written)."""
+        needed: list[Value] = []
+        self.assigned_later: set[Value] = set()
+
+        def walk(statements: Sequence[Any]) -> None:
+            for s in statements:
+                if isinstance(s, Store):
+                    needed.append(s.place)
+                    needed.extend(s.value if isinstance(s.value, tuple) else (s.value,))
+                elif isinstance(s, Atomic):
+                    needed.extend((s.place, s.value))
+                elif isinstance(s, Variable):
+                    needed.append(s.start)
+                elif isinstance(s, Assign):
+                    needed.append(s.value)
+                elif isinstance(s, Loop):
+                    needed.extend((s.start, s.stop, s.step))
+                    walk(s.body)
+                elif isinstance(s, If):
+                    needed.append(s.condition)
+                    walk(s.body)
+                    walk(s.otherwise)
+
+        walk(block)
+        stack = list(needed)
+        while stack:
+            value = stack.pop()
+            self.uses[value] += 1
+            if self.uses[value] == 1:
+                stack.extend(value.args)
+
+    # ------------------------------------------------------------------ statements
+    def _block(self, block: Sequence[Any], level: int) -> None:
+        pad = "  " * level
+        outer = dict(self.wide_loads)
+        for s in block:
+            if isinstance(s, Let):
+                self._let(s.value, pad)
+            elif isinstance(s, Variable):
+                self.lines.append(f"{pad}var {s.name}: {s.dtype} = {self._use(s.start)};")
+            elif isinstance(s, Assign):
+                self.lines.append(f"{pad}{s.variable.name} = {self._use(s.value)};")
+            elif isinstance(s, Store):
+                self._store(s, pad)
+            elif isinstance(s, Atomic):
+                place = self._element(s.memory, s.place)
+                self.lines.append(f"{pad}{s.operation}(&{place}, {self._use(s.value)});")
+            elif isinstance(s, Barrier):
+                self.lines.append(f"{pad}workgroupBarrier();")
+            elif isinstance(s, Loop):
+                start, stop, step = (self._use(v) for v in (s.start, s.stop, s.step))
+                self.lines.append(f"{pad}for (var {s.name}: i32 = {start}; {s.name} < {stop}; {s.name} += {step}) {{")
+                self._block(s.body, level + 1)
+                self.lines.append(f"{pad}}}")
+            elif isinstance(s, If):
+                self.lines.append(f"{pad}if ({self._use(s.condition)}) {{")
+                self._block(s.body, level + 1)
+                if s.otherwise:
+                    self.lines.append(f"{pad}}} else {{")
+                    self._block(s.otherwise, level + 1)
+                self.lines.append(f"{pad}}}")
+            else:
+                raise TypeError(f"a kernel holds statements, got {s!r}")
+        self.wide_loads = outer
+
+    def _let(self, value: Value, pad: str) -> None:
+        if not self.uses[value]:
+            return
+        written = value.op in ("read", "load") and (value.op == "read" or value.attr[0].written)
+        # what threads do together is done where all of them are, not where one of them uses it
+        together = value.op.startswith("subgroup_")
+        if self.uses[value] == 1 and not written and not together and value.op != "load":
+            return  # written where it is used
+        if value.op == "builtin":
+            return
+        self.lines.append(f"{pad}let {value.name} = {self._expression(value, pad)};")
+        self.text[value] = value.name
+
+    def _store(self, s: Store, pad: str) -> None:
+        place = self._element(s.memory, s.place)
+        if isinstance(s.value, tuple):
+            parts = ", ".join(self._use(v) for v in s.value)
+            self.lines.append(f"{pad}{place} = vec{len(s.value)}<{s.memory.dtype}>({parts});")
+        elif s.memory.atomic:
+            self.lines.append(f"{pad}atomicStore(&{place}, {self._use(s.value)});")
+        else:
+            self.lines.append(f"{pad}{place} = {self._use(s.value)};")
+
+    # ------------------------------------------------------------------ expressions
+    def _use(self, value: Value) -> str:
+        known = self.text.get(value)
+        if known is None:
+            known = self._expression(value, "")
+            if value.op in _CHEAP:
+                self.text[value] = known
+        return known
+
+    def _expression(self, value: Value, pad: str) -> str:
+        op = value.op
+        if op == "constant":
+            if value.dtype in (F32, F16) and not math.isfinite(value.attr):
+                return self._not_finite(value)
+            return literal(value.attr, value.dtype)
+        if op == "loop":
+            return value.name
+        if op == "read":
+            return value.attr.name
+        if op == "builtin":
+            name, t = BUILTINS[value.attr]
+            self.builtins.add(value.attr)
+            return f"i32({name}{'.' + value.attr[-1] if t.startswith('vec') else ''})"
+        if op == "load":
+            return self._load(value, pad)
+        args = [self._use(a) for a in value.args]
+        if op == "select":
+            return f"select({args[2]}, {args[1]}, {args[0]})"
+        if op == "convert":
+            return f"{value.dtype}({args[0]})"
+        if op == "lane":
+            return f"{args[0]}.{'xyzw'[value.attr]}"
+        if op in ("splat", "pack"):
+            return f"{value.dtype}({', '.join(args)})"
+        if op == "bitcast":
+            return f"bitcast<{value.dtype}>({args[0]})"
+        if op == "f16_bits":
+            return f"pack2x16float(vec2<f32>({args[0]}, 0.0))"
+        if op == "f16_value":
+            return f"unpack2x16float({args[0]}).x"
+        if op == "round_f16":
+            return f"unpack2x16float(pack2x16float(vec2<f32>({args[0]}, 0.0))).x"
+        if op == "fmod":
+            return f"({args[0]} % {args[1]})"
+        if op == "neg":
+            return f"(-{args[0]})"
+        if op == "not":
+            return f"(!{args[0]})" if value.dtype == BOOL else f"(~{args[0]})"
+        if op == "xor" and value.dtype == BOOL:
+            return f"({args[0]} != {args[1]})"
+        if op in ("eq", "ne") and value.args[0].dtype == BOOL:
+            return f"({args[0]} {INFIX[op]} {args[1]})"
+        if op in ("lt", "le", "gt", "ge") and value.args[0].dtype == BOOL:
+            return f"(u32({args[0]}) {INFIX[op]} u32({args[1]}))"
+        if op in INFIX:
+            return f"({args[0]} {INFIX[op]} {args[1]})"
+        if op in CALLS:
+            return f"{CALLS[op]}({', '.join(args)})"
+        raise ValueError(f"WGSL printer: there is no operation {op!r}")
+
+    def _not_finite(self, value: Value) -> str:
+        bits = struct.unpack("<I", struct.pack("<f", value.attr))[0]
+        name = "nan" if math.isnan(value.attr) else "infinity" if value.attr > 0 else "minus_infinity"
+        self.not_finite[name] = bits
+        return name if value.dtype == F32 else f"f16({name})"
+
+    def _element(self, memory: Memory, place: Value) -> str:
+        at = self._use(place)
+        if memory in self.rows:
+            at = f"{memory.name}_row + {at}"
+        return f"{self.merged.get(memory, memory).name}[{at}]"
+
+    def _load(self, value: Value, pad: str) -> str:
+        memory, lane = value.attr
+        element = self._element(memory, value.args[0])
+        if memory.atomic:
+            return f"atomicLoad(&{element})"
+        if lane is None:
+            return element
+        key = (memory.name, value.args[0])
+        if memory.written or not pad:
+            return f"{element}.{'xyzw'[lane]}"
+        whole = self.wide_loads.get(key)
+        if whole is None:
+            whole = f"w{len(self.lines)}"
+            self.lines.append(f"{pad}let {whole} = {element};")
+            self.wide_loads[key] = whole
+        return f"{whole}.{'xyzw'[lane]}"
+
+
+def _element_type(memory: Memory) -> str:
+    if memory.atomic:
+        return f"atomic<{memory.dtype}>"
+    return memory.dtype if memory.width == 1 else f"vec{memory.width}<{memory.dtype}>"
+
+
+def literal(value: Any, dtype: str) -> str:
+    """A finite constant in WGSL."""
+    if dtype == BOOL:
+        return "true" if value else "false"
+    if dtype == I32:
+        return f"i32({value})" if value != -(2**31) else "i32(-2147483647 - 1)"
+    if dtype == U32:
+        return f"{value}u"
+    text = repr(float(value))
+    suffix = "f" if dtype == F32 else "h"
+    if "e" not in text and "." not in text:
+        text += ".0"
+    return f"({text}{suffix})" if text.startswith("-") else text + suffix

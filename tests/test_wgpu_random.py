@@ -1,0 +1,55 @@
+"""Random programs, and programs under transforms, on the wgpu backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import asgfn
+import asgfn.numpy as jnp
+from tests.programs import PROGRAMS, VECTOR
+from tests.software_gpu import gpu_fixture  # noqa: F401
+from tests.test_fuse import random_program
+from tests.wgpu_checks import check, values
+
+pytestmark = pytest.mark.usefixtures("gpu")
+DTYPES = ["float32", "int32", "uint8", "int16", "uint32"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_programs(seed: int) -> None:
+    dtype = DTYPES[seed % len(DTYPES)] if seed % 2 else "float32"
+    choose = np.random.default_rng(100 + seed)
+    f = random_program(seed, np.dtype(dtype), 6 + seed // 2)
+    shapes = [(6, 6), (6, 6), ()]
+    if dtype == "float32":
+        args = [jnp.asarray(choose.standard_normal(shape).astype(dtype)) for shape in shapes]
+    else:
+        args = [jnp.asarray(choose.integers(0, 5, shape).astype(dtype)) for shape in shapes]
+    with np.errstate(all="ignore"):
+        largest = max(np.nanmax(np.abs(v), initial=1) for v in values(asgfn.jit(f)(*args)))
+    check(f, *args, rtol=1e-3, atol=1e-6 * float(min(largest, 1e30)))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_under_transforms(name: str) -> None:
+    f = PROGRAMS[name]
+    x = jnp.asarray(VECTOR)
+
+    def everything(x: Any) -> Any:
+        return (
+            asgfn.value_and_grad(f)(x),
+            asgfn.grad(asgfn.checkpoint(f))(x),
+            asgfn.jvp(f, (x,), (jnp.cos(x),)),
+            asgfn.vmap(f)(jnp.stack([x, x * 0.5])),
+            asgfn.vmap(asgfn.grad(f))(jnp.stack([x, x * 0.5])),
+        )
+
+    check(everything, x, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["elementwise", "contraction", "normalised", "scanned"])
+def test_second_derivatives(name: str) -> None:
+    check(asgfn.jacfwd(asgfn.grad(PROGRAMS[name])), jnp.asarray(VECTOR), rtol=1e-3, atol=1e-3)
