@@ -10,6 +10,7 @@ A backend is a small object; packages announce theirs through the entry-point gr
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from asgfn.config import config
 from asgfn.errors import BackendError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
+from asgfn.hardware import may_have_gpu
+
+_log = logging.getLogger("asgfn")
 
 
 class Executable(Protocol):
@@ -69,8 +73,8 @@ class Backend(Protocol):
         """A buffer with this value."""
         ...
 
-    def wait(self, buffer: Any) -> None:
-        """Returns when the buffer's value has been computed."""
+    def wait(self, buffers: Sequence[Any]) -> None:
+        """Returns when the values of all these buffers have been computed."""
         ...
 
     def to_host(self, buffer: Any, aval: ArrayType) -> np.ndarray:
@@ -104,14 +108,18 @@ def available_backends() -> list[str]:
 
 
 def get_backend(name: str | None = None) -> Backend:
-    """The backend of this name; without one the configured default, else ``numpy``.
+    """The backend of this name; without one the configured default (`config.default_backend`), else ``auto``.
 
-    ``auto`` is ``wgpu`` where there is a real GPU, else ``numpy``; that is found out once.
+    ``auto`` is ``wgpu`` where there is a GPU that certainly outruns the CPU (one with memory of its own, or Apple's), else
+    ``numpy``; that is found out once, when it is first asked for. It is ``numpy`` while ``enable_x64`` is on: GPUs have no
+    64-bit numbers.
 
     Raises:
         BackendError: no such backend is installed, or it cannot be created.
     """
-    name = name or config.default_backend or "numpy"
+    name = name or config.default_backend or "auto"
+    if name == "auto" and config.enable_x64:
+        name = "numpy"
     backend = _backends.get(name)
     if backend is not None:
         return backend
@@ -141,11 +149,15 @@ def get_backend(name: str | None = None) -> Backend:
 
 
 def _best() -> Backend:
-    """The backend of a GPU if there is one."""
-    try:
-        return get_backend("wgpu")
-    except BackendError:
-        return get_backend("numpy")
+    """The backend of a GPU if there is one that is faster than the CPU."""
+    if may_have_gpu():
+        try:
+            found = get_backend("wgpu")
+            if found.devices()[0].outruns_cpu:
+                return found
+        except BackendError as error:
+            _log.info("asgfn runs on the CPU, because no GPU can be used: %s", error)
+    return get_backend("numpy")
 
 
 def backend_of(device: Any, where: str) -> Backend:

@@ -13,7 +13,7 @@ _DEFAULTS: dict[str, Any] = {
     "debug_nans": False,  # every operation is checked for NaN; the first one is named
     "debug_infs": False,
     "disable_jit": False,  # jitted functions and control flow run op by op in Python
-    "default_backend": None,  # name of the backend that jit uses; None lets asgfn choose
+    "default_backend": None,  # name of the backend that jit uses; None is "auto": a GPU if there is a fast one
     "default_matmul_precision": None,
     "numpy_rank_promotion": "allow",  # or "warn", "raise"
     "numpy_dtype_promotion": "standard",  # or "strict": dtypes must agree
@@ -21,6 +21,10 @@ _DEFAULTS: dict[str, Any] = {
     "explain_cache_misses": False,  # log why a jitted function is traced again
     "log_compiles": False,  # log what is traced and compiled, and how long that took
     "traceback_filtering": True,  # hide asgfn's own frames
+    "enable_compilation_cache": True,  # compiled programs are kept on disk (see ASGFN_CACHE)
+    "compilation_cache_dir": None,  # where; None is the user's cache folder
+    "compilation_cache_max_size": -1,  # bytes of them; -1 lets asgfn choose
+    "autotune": False,  # kernels' variants are timed when a program is compiled, and the fastest remembered
 }
 
 
@@ -35,6 +39,11 @@ def _from_environment(name: str, default: Any) -> Any:
         if lowered in ("0", "false", "no", "off", ""):
             return False
         raise ValueError(f"environment variable ASGFN_{name.upper()}={text!r} is not a boolean (use 0 or 1)")
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"environment variable ASGFN_{name.upper()}={text!r} is not a whole number") from None
     return text
 
 
@@ -60,6 +69,10 @@ class Config(threading.local):
     explain_cache_misses: bool
     log_compiles: bool
     traceback_filtering: bool
+    enable_compilation_cache: bool
+    compilation_cache_dir: str | None
+    compilation_cache_max_size: int
+    autotune: bool
     trace_key: tuple
 
     def _refresh(self) -> None:

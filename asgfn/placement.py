@@ -13,7 +13,7 @@ from asgfn.graph.caching import clear_graph_caches
 from asgfn.jit import clear_jit_caches
 from asgfn.tracing import ConcreteArray, as_array, concrete, resident, state
 from asgfn.tracing.trace import clear_kernels
-from asgfn.tree_util import tree_map
+from asgfn.tree_util import tree_leaves, tree_map
 
 
 def devices(backend: str | None = None) -> list[Any]:
@@ -63,12 +63,22 @@ def device_get(x: Any) -> Any:
 
 
 def block_until_ready(x: Any) -> Any:
-    """Waits until all arrays of a pytree have been computed. Returns it."""
+    """Waits until all arrays of a pytree have been computed: once a device, however many there are. Returns it.
 
-    def one(leaf: Any) -> Any:
-        return leaf.block_until_ready() if type(leaf) is ConcreteArray else leaf
-
-    return tree_map(one, x)
+    Raises:
+        DeletedArrayError: one of them was donated or deleted.
+    """
+    waiting: dict[int, tuple[Any, list[Any]]] = {}
+    for leaf in tree_leaves(x):
+        if type(leaf) is not ConcreteArray:
+            continue
+        if leaf.home is None or leaf.buffer is None:
+            leaf.block_until_ready()  # there is nothing to wait for, or it is deleted
+        else:
+            waiting.setdefault(id(leaf.home), (leaf.home, []))[1].append(leaf.buffer)
+    for home, buffers in waiting.values():
+        home.wait(buffers)
+    return x
 
 
 def effects_barrier() -> None:

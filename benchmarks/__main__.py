@@ -48,7 +48,7 @@ def worker(benchmark: str, variant: str) -> None:
 def run_once(benchmark: str, variant: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", benchmark, "--worker", variant]
     special = getattr(importlib.import_module(f"benchmarks.{benchmark}"), "ENVIRONMENT", {})
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **special}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "ASGFN_DEFAULT_BACKEND": "numpy", **special}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     for line in done.stdout.splitlines():
         if line.startswith(MARK):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.software_gpu import gpu_fixture  # noqa: F401
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if path.exists())
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
@@ -46,8 +48,10 @@ def anchors_of(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_code_runs(page, tmp_path):
+def test_code_runs(page, tmp_path, request):
     program = program_of(page.read_text(encoding="utf-8"))
+    if 'backend="wgpu"' in program:
+        request.getfixturevalue("gpu")  # skips where there is no adapter
     script = tmp_path / f"{page.stem}.py"
     script.write_text(program, encoding="utf-8")
     folder = tmp_path / "empty"

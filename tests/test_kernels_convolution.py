@@ -9,6 +9,7 @@ import asgfn
 import asgfn.numpy as jnp
 from asgfn import lax, nn
 from backends.kernels.lowering import lower_region
+from backends.kernels.schedules import contraction
 from backends.kernels.schedules.contraction import Region, plan, scheduled
 from backends.kernels.schedules.tiles import Direct, Skinny, Tile
 from backends.kernels.target import Target
@@ -45,6 +46,20 @@ CASES = {
     "depthwise stride 2 by 2": ((2, 4, 9, 8), (8, 1, 3, 3), {"feature_group_count": 4, "window_strides": (2, 2)}),
     "groups of the batch": ((4, 6, 5, 5), (6, 6, 3, 3), {"batch_group_count": 2}),
     "deep": ((1, 70, 6, 6), (12, 70, 3, 3), {}),
+    "steps of one tap": ((2, 16, 9, 8), (20, 16, 3, 3), {}),
+    "steps of one tap, stride 2": (
+        (2, 24, 9, 8), (12, 24, 3, 3), {"window_strides": (2, 2), "padding": ((1, 1), (1, 1))},
+    ),
+    "steps of one tap, groups": ((2, 32, 6, 6), (8, 16, 3, 2), {"feature_group_count": 2}),
+    "steps of one tap, transposed": (
+        (2, 16, 5, 6), (20, 16, 3, 3), {"lhs_dilation": (2, 2), "padding": ((1, 2), (1, 2))},
+    ),
+    "steps of one tap, transposed 1x1": (
+        (2, 32, 4, 4), (20, 32, 1, 1), {"lhs_dilation": (2, 2), "padding": ((0, 1), (0, 1))},
+    ),
+    "steps of one tap, transposed by 3 and 2": (
+        (2, 8, 4, 5), (20, 8, 5, 3), {"lhs_dilation": (3, 2), "padding": ((2, 4), (1, 2))},
+    ),
     "1-d": ((2, 5, 40), (9, 5, 5), {"window_strides": (2,)}),
     "1-d transposed": ((2, 5, 12), (9, 5, 4), {"lhs_dilation": (2,), "padding": ((2, 2),)}),
     "3-d": ((2, 4, 5, 6, 5), (6, 4, 3, 2, 3), {}),
@@ -100,6 +115,37 @@ def test_gradients(case, layout):
     asg, expected = oracle(asgfn.grad(loss, (0, 1)), (x, w, weights))
     close(run_graph(asg, (x, w, weights)), expected, 1e-3)
     assert not run_graph.host
+
+
+ONE_TAP = [case for case in CASES if case.startswith("steps of one tap")]
+
+
+@pytest.mark.parametrize("schedule", [Tile(32, 32, 8, buffers=2, split=3), Tile(32, 16, 4, split=5), Tile(16, 32, 16)], ids=str)
+@pytest.mark.parametrize("case", ONE_TAP)
+def test_steps_of_one_tap(case, schedule):
+    """Where channels are whole steps, each step sees one tap, and classes of positions have only the steps that they need."""
+    for layout in (FIRST, LAST):
+        check(*convolution(case, layout), schedule)
+
+
+@pytest.mark.parametrize("layout", [FIRST, LAST], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("case", ["3x3", "7x7 stride 2", "1-d", "dilated", "deep", *ONE_TAP])
+def test_kernels_in_another_order(case, layout, monkeypatch):
+    """A convolution's kernel is first brought into an order in which output features are neighbours."""
+    monkeypatch.setattr(contraction, "PACKED_FEATURES", 4)
+    monkeypatch.setattr(contraction, "PACKED_USES", 1)
+    f, (x, w) = convolution(case, layout)
+    out = f(x, w)
+    asg, expected = oracle(lambda x, w, r: nn.relu(f(x, w * 2.0) + r), (x, w, out))
+    asg = asgfn.simplify(asg)
+    found = plan(asg, TARGET)
+    first = layout is FIRST and w.shape[0] % 4 == 0 and np.prod(w.shape[2:]) > 1
+    assert found.stages[0].kernel.name.endswith(" kernel") == first
+    close(run_plan(found, asg.inputs, asg.out_types, (x, w, out), TARGET.types), expected, 2e-4)
+    if first:
+        loss = lambda x, w: jnp.sum(f(x, w) * out)
+        asg, expected = oracle(asgfn.grad(loss, (0, 1)), (x, w))
+        close(run_graph(asg, (x, w)), expected, 1e-3)
 
 
 @pytest.mark.parametrize("case", ["3x3", "depthwise", "transposed", "1-d"])

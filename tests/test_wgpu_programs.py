@@ -94,7 +94,7 @@ def test_weights_are_updated_in_place() -> None:
     compiled = asgfn.jit(adam_step, backend="wgpu", donate_argnums=(0, 1)).lower(params, state, x, y).compile()
     outputs = compiled.executable.built.finished.outputs
     for out, t in zip(outputs, compiled.asg.out_types, strict=True):
-        assert out.root.kind == "input" or t.ndim < 2
+        assert out.root.kind == "input" or t.ndim == 0
     plain = asgfn.jit(adam_step, backend="wgpu").lower(params, state, x, y).compile()
     assert compiled.memory["total"] < plain.memory["total"]
 

@@ -15,8 +15,9 @@ import asgfn
 import asgfn.numpy as jnp
 from asgfn import lax
 from asgfn.errors import BackendError, DeletedArrayError, NonFiniteError
-from backends.wgpu import WgpuBackend, buffers, device, errors, native
-from backends.wgpu.buffers import DeviceBuffer, size_class
+from backends.wgpu import WgpuBackend, classes, device, errors, memory, native, recorder
+from backends.wgpu.buffers import DeviceBuffer
+from backends.wgpu.memory import size_class
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.wgpu_checks import array, assert_same, check
 
@@ -31,7 +32,7 @@ def test_results_stay_on_the_gpu_and_are_not_moved_between_calls(gpu: Any, monke
     assert x.home is gpu and x.device is gpu.devices()[0] and str(x.device) == "gpu:0"
     f(x).block_until_ready()
     moved: list[str] = []
-    monkeypatch.setattr(native.Recorder, "write", lambda *a: moved.append("to the GPU"))
+    monkeypatch.setattr(recorder.Recorder, "write", lambda *a: moved.append("to the GPU"))
     monkeypatch.setattr("backends.wgpu.buffers.read", lambda *a: moved.append("to the host"))
     for _ in range(3):
         x = f(x)
@@ -42,7 +43,7 @@ def test_host_arrays_are_uploaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     f = asgfn.jit(lambda x, y: x @ y, backend="wgpu")
     x, y = array(rng, 3, 4), array(rng, 4, 2)
     f(x, y)
-    monkeypatch.setattr(native.Recorder, "write", lambda *a: pytest.fail("uploaded again"))
+    monkeypatch.setattr(recorder.Recorder, "write", lambda *a: pytest.fail("uploaded again"))
     assert_same(f(x, y), x @ y)
 
 
@@ -137,11 +138,11 @@ def test_size_classes(nbytes: int) -> None:
 
 
 def test_pool_budget_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(buffers.VARIABLE, "1000")
-    assert buffers._budget() == 1000
-    monkeypatch.setenv(buffers.VARIABLE, "lots")
+    monkeypatch.setenv(memory.VARIABLE, "1000")
+    assert memory._budget() == 1000
+    monkeypatch.setenv(memory.VARIABLE, "lots")
     with pytest.raises(ValueError, match="not a number of bytes"):
-        buffers._budget()
+        memory._budget()
 
 
 def test_loop_of_calls_does_not_grow(gpu: Any) -> None:
@@ -160,7 +161,7 @@ def test_loop_of_calls_does_not_grow(gpu: Any) -> None:
 # ---------------------------------------------------------------------------------------------- recording
 def test_slow_recorder_gives_the_same(gpu: Any) -> None:
     other = WgpuBackend()
-    other.device.recorder = native.ClassRecorder(other.device)
+    other.device.recorder = classes.ClassRecorder(other.device)
     asgfn.register_backend("wgpu_classes", lambda: other)
 
     def f(x: Any) -> Any:
@@ -175,7 +176,7 @@ def test_slow_recorder_gives_the_same(gpu: Any) -> None:
 
 
 def test_long_programs_are_submitted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "MOST_DISPATCHES", 7)
+    monkeypatch.setattr(recorder, "MOST_DISPATCHES", 7)
 
     def f(x: Any) -> Any:
         return lax.scan(lambda c, a: (jnp.tanh(c @ c) + a, c[0]), x, 0.1 * jnp.ones((30, 3, 3)))
@@ -289,15 +290,6 @@ def test_software_adapter_is_only_used_when_asked_for(monkeypatch: pytest.Monkey
     monkeypatch.setenv(device.VARIABLE, "fast")
     with pytest.raises(BackendError, match="expected 'gpu'"):
         device.request_adapter()
-
-
-def test_auto_backend_without_a_real_gpu_is_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from asgfn import backend
-
-    monkeypatch.setattr(backend, "_backends", {"numpy": backend.get_backend("numpy")})
-    monkeypatch.delenv(device.VARIABLE)
-    with asgfn.config.override(default_backend="auto"):
-        assert asgfn.default_backend() == "numpy"
 
 
 def test_debug_nans_names_the_operation_inside_a_kernel() -> None:

@@ -11,6 +11,7 @@ graph computes the same values but refuses to be transformed there.
 from __future__ import annotations
 
 import enum
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -181,6 +182,42 @@ def to_bytes(asg: Asg) -> bytes:
 
     body = msgpack.packb(_encode_graph(asg), use_bin_type=True)
     return MAGIC + bytes([VERSION]) + struct.pack("<I", zlib.crc32(body)) + body
+
+
+def fingerprint(asg: Asg) -> tuple[bytes, list[SourceInfo]]:
+    """What tells a graph from all others that compute something else, or say something else of themselves, and nothing
+    more: what surrounds a function in its file, and how its arguments are packed, makes no difference.
+
+    Returns:
+        a hash, the same in every process; and the places in the user's program that the graph names, in an order that only
+        depends on what is hashed.
+
+    Raises:
+        GraphError: a parameter is Python code (a callback).
+    """
+    import msgpack
+
+    sources: list[SourceInfo] = []
+    body = _encode_graph(asg)
+    _take_places(body, sources)
+    return hashlib.blake2b(msgpack.packb(body, use_bin_type=True), digest_size=20).digest(), sources
+
+
+def _take_places(body: dict, sources: list[SourceInfo]) -> None:
+    """Removes from an encoded graph, and from those in it, what the fingerprint leaves out."""
+    sources += [SourceInfo(*s) for s in body.pop("sources")]
+    del body["in_tree"], body["out_tree"], body["input_names"]
+    for node in body["nodes"]:
+        stack = list(node[2].values())
+        while stack:
+            value = stack.pop()
+            if isinstance(value, dict):
+                if "graph" in value:
+                    _take_places(value["graph"], sources)
+                else:
+                    stack.extend(value.values())
+            elif isinstance(value, list):
+                stack.extend(value)
 
 
 # ---------------------------------------------------------------------------------------------- reading

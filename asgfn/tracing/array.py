@@ -163,7 +163,7 @@ class ConcreteArray(Array):
         if self.buffer is None:
             _ = self.value
         if self.home is not None:
-            self.home.wait(self.buffer)
+            self.home.wait([self.buffer])
         return self
 
 

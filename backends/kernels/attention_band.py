@@ -129,13 +129,14 @@ class _Band:
             return rest[0]
         if kind == "constant":
             return Index({}, rest[2]) if isinstance(rest[2], int) and not isinstance(rest[2], bool) else None
-        if kind == "op" and rest[0] in ("add", "sub", "neg", "convert_element_type"):
-            sides = [self._integer(a) for a in rest[2:]]
-            if any(s is None for s in sides):
-                return None
-            if rest[0] == "convert_element_type":
-                return sides[0]
-            if rest[0] == "neg":
-                return -sides[0]  # type: ignore[operator]
-            return sides[0] + sides[1] if rest[0] == "add" else sides[0] - sides[1]  # type: ignore[operator]
-        return None
+        if kind != "op" or rest[0] not in ("add", "sub", "neg", "convert_element_type"):
+            return None
+        first, *others = [self._integer(a) for a in rest[2:]]
+        if first is None or rest[0] == "convert_element_type":
+            return first
+        if rest[0] == "neg":
+            return -first
+        (second,) = others
+        if second is None:
+            return None
+        return first + second if rest[0] == "add" else first - second

@@ -1,13 +1,9 @@
-"""Puts nodes `attention` and `attention_gradient` where a graph has their expressions.
-
-The expression of a node is cut out of the graph: from its results back to what queries, keys, values and masks are views
-of. Masks that are made of positions alone are cut out as well; others are operands.
-"""
+"""Puts nodes `attention` and `attention_gradient` where a graph has their expressions."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -18,52 +14,12 @@ from asgfn.graph.asg import Asg, Node, Params
 from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import primitive
-from asgfn.transforms.region_roles import ELEMENTWISE, VIEW, role_of
+from backends.kernels.attention_cut import Cut, Found
 from backends.kernels.attention_form import Form, Gradient, attention_gradient_p, attention_p
-from backends.kernels.attention_frame import Frame, Use
+from backends.kernels.attention_frame import Use
 from backends.kernels.attention_terms import reduces_nothing
-from backends.kernels.index import Axis
 from backends.kernels.schedules.attention_tiles import backward_tiling, forward_tiling
 from backends.kernels.target import Target
-
-
-class Softmax(NamedTuple):
-    """The values that a softmax is made of, and its axis."""
-
-    scores: int
-    subtracted: int
-    exponentials: int
-    largest: int
-    total: int
-    axis: int
-
-
-class FoundGradient(NamedTuple):
-    """The values of a gradient: the product that is the weights' gradient, the term of `values` in it, sums over rows; and
-    the products that are gradients of queries, keys and values, as far as they are computed."""
-
-    weight_gradient: int
-    values: int
-    row_sums: tuple[int, ...]
-    query: Use | None
-    key: Use | None
-    value: Use | None
-
-
-class Found(NamedTuple):
-    """An attention in a graph."""
-
-    asg: Asg
-    softmax: Softmax
-    product: int
-    frame: Frame
-    result: Use
-    rows: frozenset[Axis]
-    batch: frozenset[Axis]
-    guarded: bool
-    band: tuple[int | None, int | None]
-    row: int
-    gradient: FoundGradient | None
 
 
 class Addition(NamedTuple):
@@ -171,7 +127,7 @@ def _attention(found: Found, target: Target, statistics: bool) -> Addition | Non
     asg, softmax = found.asg, found.softmax
     dot = _result(asg, found.result)
     result = _followed(asg, dot)
-    cut = _Cut(found, [dot], stops=())
+    cut = Cut(found, [dot], stops=())
     ends = [result, softmax.largest, softmax.total] if statistics else [result]
     cut.include(ends)
     builder, new = cut.builder([])
@@ -182,7 +138,14 @@ def _attention(found: Found, target: Target, statistics: bool) -> Addition | Non
     form = _form(found, inner, new, result=(new[dot], new[result]))
     if len(cut.reads) + len(outputs) > target.buffers or forward_tiling(*_sizes(found), target) is None:
         return None
-    node = Node(attention_p, (), Params(form=form), inner.out_types, asg.nodes[found.result.node].scope, asg.nodes[found.result.node].source)
+    node = Node(
+        attention_p,
+        (),
+        Params(form=form),
+        inner.out_types,
+        asg.nodes[found.result.node].scope,
+        asg.nodes[found.result.node].source,
+    )
     return Addition(node, cut.reads, _fresh(len(outputs)), found.result.node)
 
 
@@ -194,47 +157,56 @@ def _attention_gradient(found: Found, forward: Addition, target: Target) -> Addi
     ends = [None if d is None else _followed(asg, d) for d in dots]
     present = [d for d in dots if d is not None]
     dot = _result(asg, found.result)  # nobody reads it there, but it says where the result's elements are
-    cut = _Cut(found, [*present, dot, gradient.weight_gradient], stops=(softmax.largest, softmax.total))
+    cut = Cut(found, [*present, dot, gradient.weight_gradient], stops=(softmax.largest, softmax.total))
     cut.include([*(e for e in ends if e is not None), dot])
     builder, new = cut.builder(list(forward.node.out_types))
     result, statistics = len(cut.reads), len(cut.reads) + 1
-    for k, value in enumerate((softmax.largest, softmax.total)):
-        new[value] = _part(_adder(builder), statistics, k, forward.node.out_types[1], asg.value_types[value])
+    for k, number in enumerate((softmax.largest, softmax.total)):
+        new[number] = _part(_adder(builder), statistics, k, forward.node.out_types[1], asg.value_types[number])
     cut.finish(builder, new)
     inner = builder.build([new[e] for e in ends if e is not None], name="attention gradient")
-    views = GraphBuilder([asg.value_types[dot]])
-    value, end = dot, _followed(asg, dot)
-    at = 0
-    while value != end:
-        node = asg.nodes[asg.users[value][0]]
-        (at,) = views.add(node, [at])
-        value = asg.first_outputs[asg.users[value][0]]
     product = asg.nodes[asg.producers[gradient.weight_gradient]]
     terms = found.frame.terms
     (at_product,) = terms.places[gradient.weight_gradient]
     operands = terms.operands(product, at_product)
     assert operands is not None
     sides = [terms.operand(*operand) for operand in operands]
-    pairs = [None if d is None or e is None else (new[d], new[e]) for d, e in zip(dots, ends, strict=True)]
+    query, key, value = (None if d is None or e is None else (new[d], new[e]) for d, e in zip(dots, ends, strict=True))
     form = _form(
         found, inner, new, result=(new[dot], new[dot]),
         gradient=Gradient(
-            new[gradient.weight_gradient], sides.index(gradient.values), tuple(new[v] for v in gradient.row_sums), *pairs,
-            views.build([at], name="views"), result, statistics,
+            new[gradient.weight_gradient], sides.index(gradient.values), tuple(new[v] for v in gradient.row_sums),
+            query, key, value, _views(asg, dot), result, statistics,
         ),
     )  # fmt: skip
+    # with the result, statistics, the numbers of rows that the kernels share, and one gradient
     if len(cut.reads) + 4 > target.buffers or backward_tiling(*_sizes(found), target) is None:
         return None
     last = max(u.node for u in uses if u is not None)
-    node = Node(attention_gradient_p, (), Params(form=form), inner.out_types, asg.nodes[last].scope, asg.nodes[last].source)
+    node = Node(
+        attention_gradient_p, (), Params(form=form), inner.out_types, asg.nodes[last].scope, asg.nodes[last].source
+    )
     return Addition(node, (*cut.reads, *forward.outputs), _fresh(len(inner.outputs)), last)
 
 
-def _form(found: Found, inner: Asg, new: Mapping[int, int], **more: object) -> Form:
+def _views(asg: Asg, value: int) -> Asg:
+    """What a product's result becomes by views, as a graph."""
+    builder = GraphBuilder([asg.value_types[value]])
+    end, at = _followed(asg, value), 0
+    while value != end:
+        (user,) = asg.users[value]
+        (at,) = builder.add(asg.nodes[user]._replace(scope="", source=None), [at])
+        value = asg.first_outputs[user]
+    return builder.build([at], name="views")
+
+
+def _form(
+    found: Found, inner: Asg, new: Mapping[int, int], result: tuple[int, int], gradient: Gradient | None = None
+) -> Form:
     s = found.softmax
     return Form(
         asg=inner, axis=s.axis, product=new[found.product], scores=new[s.scores], exponentials=new[s.exponentials],
-        total=new[s.total], guarded=found.guarded, band=found.band, row=found.row, **more,
+        total=new[s.total], guarded=found.guarded, band=found.band, row=found.row, result=result, gradient=gradient,
     )  # fmt: skip
 
 
@@ -254,7 +226,9 @@ def _packed(builder: GraphBuilder, largest: int, total: int, t: ArrayType) -> in
     parts = []
     for value in (largest, total):
         if t.dtype != _F32:
-            value = add("convert_element_type", [value], ArrayType(t.shape, _F32), {"new_dtype": _F32, "weak_type": False})
+            value = add(
+                "convert_element_type", [value], ArrayType(t.shape, _F32), {"new_dtype": _F32, "weak_type": False}
+            )
         parts.append(add("reshape", [value], whole, {"new_sizes": whole.shape}))
     return add("concatenate", parts, ArrayType((2, *t.shape), _F32), {"dimension": 0})
 
@@ -277,141 +251,15 @@ def _statistics(found: Found, forward: Addition) -> tuple[list[Addition], dict[i
 
     def add(name: str, inputs: Sequence[int], t: ArrayType, params: dict) -> int:
         outputs = _fresh(1)
-        additions.append(Addition(Node(primitive(name), (), Params(params), (t,)), tuple(inputs), outputs, forward.after))
+        additions.append(
+            Addition(Node(primitive(name), (), Params(params), (t,)), tuple(inputs), outputs, forward.after)
+        )
         return outputs[0]
 
     types = found.asg.value_types
     values = (found.softmax.largest, found.softmax.total)
     instead = {v: _part(add, forward.outputs[1], k, forward.node.out_types[1], types[v]) for k, v in enumerate(values)}
     return additions, instead
-
-
-# ---------------------------------------------------------------------------------------------- cutting out
-class _Cut:
-    """The part of a graph that a node is.
-
-    Attributes:
-        reads: the values that it reads.
-    """
-
-    def __init__(self, found: Found, products: Sequence[int], stops: Sequence[int]):
-        self.asg, self.types = found.asg, found.asg.value_types
-        self.found, self.frame = found, found.frame
-        self.stops = frozenset(stops)
-        s = found.softmax
-        own = [found.product, s.exponentials, *products, *(v for v in (s.largest, s.total) if v not in self.stops)]
-        if found.gradient is not None:
-            own += found.gradient.row_sums
-        self.own = frozenset(self.asg.producers[v] for v in own)
-        rows = max((a.size for a in found.rows), default=1)
-        self.large = rows * found.frame.terms.column_axis.size
-        self.derived = self._derived([s.largest, s.total, *(found.gradient.row_sums if found.gradient else ())])
-        self.inside: set[int] = set()
-        self._free: dict[int, bool] = {}
-        self.reads: tuple[int, ...] = ()
-
-    def _derived(self, starts: Iterable[int]) -> set[int]:
-        """What is made of statistics of rows, element by element."""
-        found: set[int] = set()
-        stack = list(starts)
-        while stack:
-            value = stack.pop()
-            for user in self.asg.users[value]:
-                node = self.asg.nodes[user]
-                result = self.asg.first_outputs[user]
-                role = role_of(node, [self.types[i] for i in node.inputs])
-                if result not in found and role in (ELEMENTWISE, VIEW):
-                    found.add(result)
-                    stack.append(result)
-        return found
-
-    def include(self, ends: Sequence[int]) -> None:
-        """Everything from these values back."""
-        asg = self.asg
-        # of operands only views are taken; of masks what is computed for each pair
-        stack = [(end, "result") for end in ends]
-        seen = set(stack)
-        touched: set[int] = set()
-        while stack:
-            value, mode = stack.pop()
-            maker = asg.producers[value]
-            if maker < 0 or value in self.stops:
-                continue
-            node = asg.nodes[maker]
-            if not self._is_inside(maker, node, value, mode):
-                continue
-            touched.add(maker)
-            for i in node.inputs:
-                following = mode
-                if maker in self.own:
-                    large = i in self.frame.places or i == self.found.softmax.scores
-                    following = "score" if large or node.primitive.name != "dot_general" else "operand"
-                if (i, following) not in seen:
-                    seen.add((i, following))
-                    stack.append((i, following))
-        self.inside = touched
-        made = {asg.first_outputs[m] for m in touched}
-        reads = dict.fromkeys(
-            i for m in sorted(touched) for i in asg.nodes[m].inputs if i not in made and i not in self.stops
-        )
-        self.literals = [i for i in reads if self._is_scalar_constant(i)]
-        self.reads = tuple(i for i in reads if not self._is_scalar_constant(i))
-
-    def _is_inside(self, maker: int, node: Node, value: int, mode: str) -> bool:
-        if maker in self.own or mode == "result":
-            return True
-        if len(node.out_types) != 1:
-            return False
-        in_types = [self.types[i] for i in node.inputs]
-        role = role_of(node, in_types)
-        if node.primitive.name == "reduce_sum" and reduces_nothing(node, in_types[0].shape):
-            return True
-        if role == VIEW:
-            return mode == "score" or node.primitive.name not in ("pad", "concatenate", "iota")
-        if mode != "score" or role != ELEMENTWISE:
-            return False
-        large = node.out_types[0].size >= self.large
-        return large or value in self.frame.places or value in self.derived or self._is_free(value)
-
-    def _is_free(self, value: int) -> bool:
-        """Whether a value is made of positions and constants alone, by a few operations."""
-        found = self._free.get(value)
-        if found is None:
-            maker = self.asg.producers[value]
-            node = self.asg.nodes[maker] if maker >= 0 else None
-            if node is None:
-                found = self._is_scalar_constant(value)
-            else:
-                role = role_of(node, [self.types[i] for i in node.inputs])
-                self._free[value] = False  # while it is looked at
-                few = len(self._free) < 64
-                found = role in (ELEMENTWISE, VIEW) and few and all(map(self._is_free, node.inputs))
-            self._free[value] = found
-        return found
-
-    def _is_scalar_constant(self, value: int) -> bool:
-        n = len(self.asg.inputs)
-        return n <= value < n + len(self.asg.constants) and not self.types[value].shape
-
-    def builder(self, more: Sequence[ArrayType]) -> tuple[GraphBuilder, dict[int, int]]:
-        """A graph with these reads, and more inputs, and what has been put into it."""
-        asg = self.asg
-        n, first = len(asg.inputs), len(self.reads) + len(more)
-        builder = GraphBuilder(
-            [*(self.types[i] for i in self.reads), *more],
-            [asg.constants[i - n] for i in self.literals],
-            [self.types[i] for i in self.literals],
-        )
-        new = {i: k for k, i in enumerate(self.reads)} | {i: first + k for k, i in enumerate(self.literals)}
-        if not self.stops:
-            self.finish(builder, new)
-        return builder, new
-
-    def finish(self, builder: GraphBuilder, new: dict[int, int]) -> None:
-        """Adds the nodes."""
-        for maker in sorted(self.inside):
-            node = self.asg.nodes[maker]
-            (new[self.asg.first_outputs[maker]],) = builder.add(node._replace(scope="", source=None), [new[i] for i in node.inputs])
 
 
 # ---------------------------------------------------------------------------------------------- putting in

@@ -112,4 +112,3 @@ attention_gradient_p = Primitive(
 def _evaluate(in_types: Any, out_types: Any, *, form: Form) -> Callable:
     program = plan(form.asg)
     return lambda *operands: tuple(program(operands))
-

@@ -8,13 +8,20 @@ what belongs to queries with what belongs to heads. An element of the scores bel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from asgfn.graph.asg import Asg, Node
 from asgfn.transforms.region_roles import ELEMENTWISE, role_of
 from backends.kernels import index as ix
-from backends.kernels.attention_terms import RESHAPES, SAME, Coordinates, Terms, product_coordinates, reduces_nothing, split_points
+from backends.kernels.attention_terms import (
+    RESHAPES,
+    SAME,
+    Coordinates,
+    Terms,
+    reduces_nothing,
+    split_points,
+)
 from backends.kernels.index import Axis, Digit, Index
 
 
@@ -42,59 +49,57 @@ class Frame:
     """The frame of one attention.
 
     Attributes:
+        found: whether there is one. If not, nothing else is there.
         terms: of the graph.
         axes: the frame, outermost first.
         column: the axis of keys.
         scores: coordinates of the scores.
         product: coordinates of the product of queries and keys.
         query, key: the operands of that product: value and coordinates.
+        size: the length of the axis that they are summed along.
         uses: the contractions that read what comes of the exponentials.
+        is_odd: whether a contraction reads what comes of the exponentials in a way that is not understood.
         places: coordinates of what comes of the exponentials and is as large.
     """
 
     def __init__(self, asg: Asg, scores: int, product: int, exponentials: int, axis: int):
         self.asg = asg
         self.found = False
-        shape = asg.value_types[scores].shape
-        factors = [[n] for n in shape]
-        while True:
-            axes = [[ix.axis(f"f{k}", n) for n in sizes] for k, sizes in enumerate(factors)]
-            self.scores = tuple(ix.linear(parts, sizes) for parts, sizes in zip(axes, factors, strict=True))
-            (self.column,) = axes[axis]
-            self.terms = Terms(asg, self.column)
-            self.terms.at(scores, self.scores)
-            places = self.terms.places.get(product, set())
-            if len(places) != 1:
+        factors = [[n] for n in asg.value_types[scores].shape]
+        operands = self._place(scores, product, axis, factors)
+        while operands is not None and (cuts := {a: n for _, at in operands for i in at for a, n in split_points(i)}):
+            if self.terms.column_axis in cuts:
                 return
-            (self.product,) = places
-            node = asg.nodes[asg.producers[product]]
-            shapes = [asg.value_types[i].shape for i in node.inputs]
-            operands = product_coordinates(node, shapes, self.product, self.terms.summed)
-            if operands is None:
-                return
-            indices = [i for coordinates in operands for i in coordinates]
-            cuts = {a: n for i in indices for a, n in split_points(i)}
-            if not cuts:
-                break
-            for parts, sizes in zip(axes, factors, strict=True):
-                for k, part in reversed(list(enumerate(parts))):
-                    cut = next((cuts[a] for a in part.terms if a in cuts), None)
-                    if cut is not None:
-                        if part == self.column:
-                            return
-                        sizes[k : k + 1] = [sizes[k] // cut, cut]
-        if any(isinstance(a, Digit) for i in indices for a in i.terms):
+            for k, parts in enumerate(self._parts):
+                factors[k] = [n for part, size in zip(parts, factors[k], strict=True) for n in _split(part, size, cuts)]
+            operands = self._place(scores, product, axis, factors)
+        if operands is None or any(isinstance(a, Digit) for _, at in operands for i in at for a in i.terms):
             return
-        self.axes = tuple(a for parts in axes for i in parts for a in i.terms if isinstance(a, Axis))
-        self.size = shapes[0][node.params["dimension_numbers"][0][0][0]]
-        sides = [self.terms.column_axis in axes_of(c) for c in operands]
-        if sides not in ([False, True], [True, False]):
+        self.axes = tuple(a for parts in self._parts for i in parts for a in i.terms if isinstance(a, Axis))
+        reads_column = [self.terms.column_axis in axes_of(at) for _, at in operands]
+        if sorted(reads_column) != [False, True]:
             return
-        self.key_side = sides.index(True)
-        pairs = list(zip(node.inputs, operands, strict=True))
-        self.key, self.query = pairs[self.key_side], pairs[1 - self.key_side]
+        side = reads_column.index(True)
+        self.key, self.query = operands[side], operands[1 - side]
         self._spread(exponentials)
         self.found = True
+
+    def _place(self, scores: int, product: int, axis: int, factors: list[list[int]]) -> list | None:
+        """The operands of the product and their coordinates, by axes of these lengths; None if there is no one answer."""
+        asg = self.asg
+        self._parts = [[ix.axis(f"f{k}", n) for n in sizes] for k, sizes in enumerate(factors)]
+        self.scores = tuple(ix.linear(parts, sizes) for parts, sizes in zip(self._parts, factors, strict=True))
+        (self.column,) = self._parts[axis]
+        self.terms = Terms(asg, self.column)
+        self.terms.at(scores, self.scores)
+        places = self.terms.places.get(product, set())
+        if len(places) != 1:
+            return None
+        (self.product,) = places
+        node = asg.nodes[asg.producers[product]]
+        contracting = node.params["dimension_numbers"][0][0]
+        self.size = asg.value_types[node.inputs[0]].shape[contracting[0]] if contracting else 0
+        return self.terms.operands(node, self.product)
 
     @property
     def inner(self) -> Index:
@@ -110,7 +115,7 @@ class Frame:
         asg, types = self.asg, self.asg.value_types
         self.places: dict[int, Coordinates] = {start: self.scores}
         self.uses: list[Use] = []
-        self.is_odd = False  # whether a contraction reads them in a way that is not understood
+        self.is_odd = False
         stack = [start]
         seen: set[tuple[int, int]] = set()
         while stack:
@@ -158,6 +163,12 @@ class Frame:
         if any(isinstance(atom, Digit) for i in (*coordinates, *result) for atom in i.terms):
             return None
         return Use(number, value, contracted, (other, coordinates), size, result)
+
+
+def _split(part: Index, size: int, cuts: Mapping[Axis, int]) -> list[int]:
+    """The lengths of the parts that an axis is split into."""
+    cut = next((cuts[a] for a in part.terms if isinstance(a, Axis) and a in cuts), None)
+    return [size] if cut is None else [size // cut, cut]
 
 
 def pushed(node: Node, at: Coordinates, shape: Sequence[int], in_types: Sequence) -> Coordinates | None:

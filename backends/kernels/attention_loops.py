@@ -97,7 +97,9 @@ class _Joined:
 
     def _join(self) -> Asg:
         one, two = self.one, self.two
-        outer = [(self.asg.constants[i - len(self.asg.inputs)], self.asg.value_types[i]) for i in self._sunk_constants()]
+        outer = [
+            (self.asg.constants[i - len(self.asg.inputs)], self.asg.value_types[i]) for i in self._sunk_constants()
+        ]
         builder = GraphBuilder(
             [*one.inputs, *(two.inputs[k] for k in self.own)],
             [*one.constants, *two.constants, *(c for c, _ in outer)],
@@ -149,16 +151,26 @@ class _Joined:
             made += [side] * len(node.out_types)
         read = [i for node, side in zip(graph.nodes, sides, strict=True) if side == SECOND for i in node.inputs]
         crossing = list(dict.fromkeys(i for i in (*read, *graph.outputs[self.split :]) if made[i] == FIRST))
-        if any(made[i] == SECOND for node, side in zip(graph.nodes, sides, strict=True) if side == FIRST for i in node.inputs):
+        if any(
+            made[i] == SECOND
+            for node, side in zip(graph.nodes, sides, strict=True)
+            if side == FIRST
+            for i in node.inputs
+        ):
             return None
         first_consts = self.first.params["num_consts"]
         consts = [i for i in crossing if i < first_consts]
         again = [i for i in crossing if first_consts + self.carries <= i < of_first]
         stored = [i for i in crossing if i not in consts and i not in again]
-        one = self._body(graph, sides, FIRST, list(range(of_first)), [*graph.outputs[: self.split], *stored], self.one.name)
+        one = self._body(
+            graph, sides, FIRST, list(range(of_first)), [*graph.outputs[: self.split], *stored], self.one.name
+        )
         before, count = _before(self.second), self.second.params["num_consts"]
         own = dict(zip(self.own, range(of_first, n_in), strict=True))
-        kinds = [[k for k in self.own if k in span] for span in (range(count), range(count, before), range(before, len(self.two.inputs)))]
+        kinds = [
+            [k for k in self.own if k in span]
+            for span in (range(count), range(count, before), range(before, len(self.two.inputs)))
+        ]
         reads = [
             *(own[k] for k in kinds[0]), *consts, *(own[k] for k in kinds[1]),
             *(own[k] for k in kinds[2]), *again, *stored,
@@ -166,7 +178,9 @@ class _Joined:
         two = self._body(graph, sides, SECOND, reads, graph.outputs[self.split :], self.two.name)
         return self._outer(one, two, kinds, consts, again, len(stored))
 
-    def _body(self, graph: Asg, sides: Sequence[int], side: int, inputs: list[int], outputs: Sequence[int], name: str) -> Asg:
+    def _body(
+        self, graph: Asg, sides: Sequence[int], side: int, inputs: list[int], outputs: Sequence[int], name: str
+    ) -> Asg:
         types = graph.value_types
         builder = GraphBuilder([types[i] for i in inputs], graph.constants, graph.constant_types)
         new = {i: k for k, i in enumerate(inputs)}
@@ -177,7 +191,9 @@ class _Joined:
                     new[first + k] = i
         return prune(builder.build([new[i] for i in outputs], name=name))
 
-    def _outer(self, one: Asg, two: Asg, kinds: list[list[int]], consts: list[int], again: list[int], stored: int) -> Asg:
+    def _outer(
+        self, one: Asg, two: Asg, kinds: list[list[int]], consts: list[int], again: list[int], stored: int
+    ) -> Asg:
         asg, pair = self.asg, self.pair
         length = self.first.params["length"]
         builder = GraphBuilder(asg.inputs, asg.constants, asg.constant_types)
@@ -185,7 +201,9 @@ class _Joined:
         extra: list[int] = []
         for number, (node, first) in enumerate(zip(asg.nodes, asg.first_outputs, strict=True)):
             if number == pair.first:
-                outputs = builder.add(_scan(node, one, self.first.params["num_consts"], length), [new[i] for i in node.inputs])
+                outputs = builder.add(
+                    _scan(node, one, self.first.params["num_consts"], length), [new[i] for i in node.inputs]
+                )
                 for place, k in enumerate((*range(self.carries), *self.kept)):
                     new[first + k] = outputs[place]
                 extra = list(outputs[len(outputs) - stored :]) if stored else []
@@ -226,7 +244,10 @@ def _free_chain(asg: Asg, value: int) -> list[int]:
         node = asg.nodes[maker]
         if maker in found:
             continue
-        if role_of(node, [asg.value_types[k] for k in node.inputs]) not in (ELEMENTWISE, VIEW) or len(found) > _LONGEST_CHAIN:
+        if (
+            role_of(node, [asg.value_types[k] for k in node.inputs]) not in (ELEMENTWISE, VIEW)
+            or len(found) > _LONGEST_CHAIN
+        ):
             return []
         found.add(maker)
         stack += node.inputs

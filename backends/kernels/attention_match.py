@@ -1,7 +1,7 @@
 """Finds attention, and its gradient, in a graph that spells it out, and puts one node in place of each.
 
 What is looked for is softmax along one axis of something made, element by element, of a product q k^T, times v; and the
-products that reverse-mode differentiation adds. Everything is compared as terms and polynomials (`attention_terms`), so
+products that reverse-mode differentiation adds. Everything is compared as terms and polynomials (`attention_terms`, `attention_algebra`), so
 how axes are laid out, where scale and mask come in, and how the derivative of softmax is written do not matter. A match
 counts only if after it nobody needs scores or weights: otherwise the graph stays as it is.
 
@@ -18,11 +18,14 @@ from asgfn.graph.asg import Asg, Node, Params, inner_graphs
 from asgfn.graph.edit import prune
 from asgfn.graph.types import ArrayType
 from asgfn.transforms.region_roles import ELEMENTWISE, VIEW, role_of
+from backends.kernels.attention_algebra import Algebra, Monomial, Polynomial
 from backends.kernels.attention_band import find_band
-from backends.kernels.attention_build import Found, FoundGradient, Softmax, replaced, replacement
+from backends.kernels.attention_build import replaced, replacement
+from backends.kernels.attention_cut import Found, FoundGradient, Softmax
 from backends.kernels.attention_frame import Frame, Use, axes_of
 from backends.kernels.attention_loops import join_loops
-from backends.kernels.attention_terms import Algebra, Monomial, Polynomial, reduces_nothing
+from backends.kernels.attention_terms import reduces_nothing
+from backends.kernels.index import Axis
 from backends.kernels.target import Target
 
 LARGEST_HEAD = 128
@@ -146,6 +149,11 @@ def _is_looked_through(node: Node, in_types: Sequence[ArrayType]) -> bool:
 class _Finder:
     """Looks at what is made of the exponentials of one softmax."""
 
+    total: int  # the term that they are divided by
+    result: Use
+    batch: frozenset[Axis]
+    rows: frozenset[Axis]
+
     def __init__(self, asg: Asg, softmax: Softmax, product: int, frame: Frame, target: Target):
         self.asg, self.types = asg, asg.value_types
         self.softmax, self.product, self.frame, self.target = softmax, product, frame, target
@@ -162,12 +170,14 @@ class _Finder:
             return None
         weights: list[Use] = []
         rest: list[Use] = []
-        totals = set()
+        totals: set[int] = set()
         for use in self.frame.uses:
             total = self._total_of_weights(self.algebra.of(self.frame.term(use.value)))
-            (rest if total is None else weights).append(use)
-            totals.add(total)
-        totals.discard(None)
+            if total is None:
+                rest.append(use)
+            else:
+                weights.append(use)
+                totals.add(total)
         results = [use for use in weights if use.contracted == {self.column}]
         if len(results) != 1 or len(totals) != 1:
             return None
@@ -190,7 +200,9 @@ class _Finder:
     def _guards_maximum(self) -> bool | None:
         """Whether what is subtracted is 0 where the maximum is -inf; None if it is not the maximum of the scores."""
         terms = self.terms
-        found = terms.at(self.softmax.subtracted, self.frame.scores if self.types[self.softmax.subtracted].shape else ())
+        found = terms.at(
+            self.softmax.subtracted, self.frame.scores if self.types[self.softmax.subtracted].shape else ()
+        )
         largest = terms.intern("reduce_max", self.scores)
         if found == largest:
             return False
@@ -228,7 +240,14 @@ class _Finder:
         own = {self.column, *axes_of((frame.inner, self.terms.summed(out.size)))}
         self.batch = (axes_of(out.other[1]) | axes_of(frame.key[1])) - own
         self.rows = frozenset(frame.axes) - self.batch - {self.column}
-        values = (self.product, self.softmax.scores, self.softmax.exponentials, frame.query[0], frame.key[0], out.other[0])
+        values = (
+            self.product,
+            self.softmax.scores,
+            self.softmax.exponentials,
+            frame.query[0],
+            frame.key[0],
+            out.other[0],
+        )
         if any(types[v].dtype.kind not in "fV" or not self.target.types.holds(types[v].dtype) for v in values):
             return False
         if max(frame.size, out.size) > LARGEST_HEAD:
@@ -246,7 +265,12 @@ class _Finder:
         query = key = None
         for use in rest:
             found = self.algebra.of(frame.term(use.value))
-            products = {f for monomial in found for f, _ in monomial if terms.keys[f][0] == "dot" and values in terms.arguments(f)}
+            products = {
+                f
+                for monomial in found
+                for f, _ in monomial
+                if terms.keys[f][0] == "dot" and values in terms.arguments(f)
+            }
             if len(products) != 1 or weight_gradient not in (None, *products):
                 return None
             (weight_gradient,) = products

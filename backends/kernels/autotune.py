@@ -11,17 +11,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, Tile
+from backends.kernels.schedules.matmul_tensor import fits as fits_on_tensor_cores
+from backends.kernels.schedules.tensor_pieces import Pieces
+from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, TensorTile, Tile
 from backends.kernels.target import Target
 
 # figures of the model, of a GPU of the size of NVIDIA's H100; what matters are their ratios
 PROCESSORS = 132  # that run a workgroup each
 FLOPS = 4e11  # of one processor, a second
+TENSOR_FLOPS = 2.5e12  # of its tensor cores
 BYTES = 2e12  # of memory, a second
-CACHED = 8e10  # bytes that one processor reads from a cache, a second
+CACHE = 4e7  # bytes of it that stay in a cache, which is faster
 LAUNCH = 2e-6  # seconds between kernels
 LATENCY = 6e-7  # seconds of a step that waits for memory and two barriers
-WARPS = 8  # of 32 threads, that keep a processor busy
+WARPS = 6  # of 32 threads, that keep a processor busy
 
 FEW = 8  # rows or columns that have no tiles
 SHALLOW = 8  # length of a contracted axis that is not worth tiles
@@ -38,6 +41,7 @@ class Problem:
         dtype: of the sum: "float32", "int32", ...
         rows_along, columns_along: along which axis elements of the operands are neighbours in memory: "free", "depth", "".
         kind: "dot_general" or "conv_general_dilated".
+        pieces: how tensor cores may compute it; None: not at all.
     """
 
     batch: int
@@ -48,6 +52,7 @@ class Problem:
     rows_along: str = "depth"
     columns_along: str = "free"
     kind: str = "dot_general"
+    pieces: Pieces | None = None
 
     @property
     def flops(self) -> int:
@@ -56,7 +61,10 @@ class Problem:
     def key(self) -> str:
         """The name of its class: problems of one class are as fast with the same schedules."""
         sizes = "x".join(str(_class(n)) for n in (self.batch, self.m, self.n, self.k))
-        return f"{self.kind} {sizes} {self.dtype} {self.rows_along or '-'} {self.columns_along or '-'}"
+        found = f"{self.kind} {sizes} {self.dtype} {self.rows_along or '-'} {self.columns_along or '-'}"
+        if self.pieces is not None:
+            found += f" {self.pieces.rows}x{self.pieces.columns}{' scaled' if self.pieces.scaled else ''}"
+        return found
 
 
 def _class(n: int) -> int:
@@ -66,22 +74,23 @@ def _class(n: int) -> int:
 
 
 _TILES = (
-    Tile(128, 128, 8, 8, 8, buffers=2),
-    Tile(128, 128, 16, 8, 8),
-    Tile(128, 128, 16, 8, 8, buffers=2),
+    Tile(128, 128, 16, 8, 16),
+    Tile(128, 128, 32, 8, 8),
+    Tile(64, 64, 16, 8, 8),
     Tile(128, 64, 16, 8, 8),
     Tile(64, 128, 16, 8, 8),
+    Tile(128, 128, 16, 8, 8),
+    Tile(64, 32, 16, 8, 8),
+    Tile(32, 64, 16, 8, 8),
     Tile(128, 64, 16, 8, 4),
     Tile(64, 128, 16, 4, 8),
-    Tile(64, 64, 16, 4, 4, buffers=2),
+    Tile(64, 64, 16, 4, 8),
     Tile(64, 64, 16, 4, 4),
     Tile(64, 32, 16, 4, 4, buffers=2),
     Tile(32, 64, 16, 4, 4, buffers=2),
     Tile(32, 32, 16, 4, 4, buffers=2),
-    Tile(64, 64, 16, 8, 8),
-    Tile(128, 128, 8, 8, 8, buffers=2, blocks=False),
+    Tile(64, 64, 16, 8, 8, blocks=False),
     Tile(64, 64, 16, 4, 4, blocks=False),
-    Tile(128, 256, 8, 8, 16),
     Tile(128, 16, 16, 4, 4),
     Tile(16, 128, 16, 4, 4),
     Tile(64, 16, 16, 4, 4),
@@ -89,8 +98,27 @@ _TILES = (
     Tile(32, 16, 32, 4, 4),
     Tile(16, 32, 32, 4, 4),
 )
-# what a processor that is full of threads with such a part of the tile reaches
-_EFFICIENCY = {(8, 16): 0.8, (8, 8): 0.85, (8, 4): 0.65, (4, 8): 0.65, (4, 4): 0.5}
+# What share of its operations a processor that is full of such tiles reaches, measured on an H100 with products of 4096^3
+# and of the shapes of a GPT: by rows, columns, depth and the part of a thread; for others by the part of a thread.
+_EFFICIENCY = {
+    (128, 128, 16, 8, 16): 0.84, (128, 128, 32, 8, 8): 0.81, (64, 64, 16, 8, 8): 0.78, (128, 64, 16, 8, 8): 0.77,
+    (64, 128, 16, 8, 8): 0.75, (256, 128, 16, 8, 8): 0.70, (128, 128, 16, 8, 8): 0.66,
+}  # fmt: skip
+_EFFICIENCY_OF_PART = {(8, 16): 0.6, (8, 8): 0.65, (8, 4): 0.6, (4, 8): 0.64, (4, 4): 0.48}
+_TENSOR_TILES = (
+    TensorTile(128, 128, 32),
+    TensorTile(128, 128, 16, buffers=2),
+    TensorTile(128, 128, 32, 64, 32),
+    TensorTile(256, 128, 16),
+    TensorTile(128, 256, 16),
+    TensorTile(128, 64, 32, 64, 32),
+    TensorTile(64, 128, 32, 32, 64),
+    TensorTile(64, 64, 32, 32, 32),
+    TensorTile(64, 64, 64, 32, 32),
+    TensorTile(64, 32, 32, 32, 16),
+    TensorTile(32, 64, 32, 16, 32),
+    TensorTile(32, 32, 32, 16, 16),
+)
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
 
 
@@ -109,13 +137,15 @@ def candidates(problem: Problem, target: Target) -> list[Schedule]:
 def choose(problem: Problem, target: Target, measured: Mapping[Schedule, float] | None = None) -> Schedule:
     """The schedule to use: the fastest of those that were measured (seconds), or of those that were not."""
     if measured:
-        fits = {s: t for s, t in measured.items() if _fits(s, target)}
+        fits = {s: t for s, t in measured.items() if _fits(s, target, problem.pieces)}
         if fits:
             return min(fits, key=fits.__getitem__)
     return candidates(problem, target)[0]
 
 
-def _fits(schedule: Schedule, target: Target) -> bool:
+def _fits(schedule: Schedule, target: Target, pieces: Pieces | None = None) -> bool:
+    if isinstance(schedule, TensorTile):
+        return pieces is not None and fits_on_tensor_cores(schedule, pieces, target)
     if isinstance(schedule, Tile):
         return schedule.shared_bytes <= target.workgroup_bytes and schedule.threads <= target.workgroup_threads
     return not isinstance(schedule, Skinny) or schedule.threads <= target.workgroup_threads
@@ -131,17 +161,18 @@ def _all(problem: Problem, target: Target) -> list[Schedule]:
     if few <= FEW:
         return list(_skinny(p, 1 << min(target.workgroup_threads, 256).bit_length() - 1))
     found: list[Schedule] = []
-    for tile in _TILES:
-        if not _fits(tile, target) or tile.rows > 2 * max(p.m, 16) or tile.columns > 2 * max(p.n, 16):
+    tiles: list[Tile | TensorTile] = [replace(t, subgroup=target.subgroup[0]) for t in _TENSOR_TILES] if p.pieces else []
+    for tile in (*tiles, *_TILES):
+        if not _fits(tile, target, p.pieces) or tile.rows > 2 * max(p.m, 16) or tile.columns > 2 * max(p.n, 16):
             continue
         for split in _SPLITS:
             deep = p.k // split >= 4 * tile.depth
-            if split == 1 or (deep and _groups(p, tile) * split <= 8 * PROCESSORS):
+            if split == 1 or (deep and _groups(p, tile) * split <= 18 * PROCESSORS):
                 found.append(replace(tile, split=split))
     return found
 
 
-def _groups(p: Problem, tile: Tile) -> int:
+def _groups(p: Problem, tile: Tile | TensorTile) -> int:
     return p.batch * -(-p.m // tile.rows) * -(-p.n // tile.columns)
 
 
@@ -172,6 +203,8 @@ def seconds(problem: Problem, schedule: Schedule) -> float:
     p = problem
     if isinstance(schedule, Tile):
         return _tile_seconds(p, schedule)
+    if isinstance(schedule, TensorTile):
+        return _tensor_seconds(p, schedule)
     if isinstance(schedule, Skinny):
         short, long = min(p.m, p.n), max(p.m, p.n)
         groups = p.batch * -(-short // schedule.short) * -(-long // (schedule.long * schedule.across)) * schedule.split
@@ -184,17 +217,43 @@ def seconds(problem: Problem, schedule: Schedule) -> float:
 
 def _tile_seconds(p: Problem, tile: Tile) -> float:
     groups = _groups(p, tile) * tile.split
-    waves = math.ceil(groups / PROCESSORS)
-    resident = min(groups / PROCESSORS, 2048 / tile.threads)
-    warps = max(resident, 1) * tile.threads / 32
-    efficiency = _EFFICIENCY[tile.thread_rows, tile.thread_columns] * min(1.0, (warps / WARPS) ** 0.5)
-    if tile.buffers == 1 and resident < 2:
-        efficiency *= 0.9
     steps = math.ceil(p.k / tile.split / tile.depth)
-    working = 2 * tile.rows * tile.columns * tile.depth / (FLOPS * efficiency)
-    working += 4 * (tile.rows + tile.columns) * tile.depth / CACHED
-    return LAUNCH + max(waves * working, LATENCY) * steps + _splitting(p, tile.split)
+    part = tile.thread_rows, tile.thread_columns
+    efficiency = _EFFICIENCY.get((tile.rows, tile.columns, tile.depth, *part), _EFFICIENCY_OF_PART[part])
+    each = groups / PROCESSORS  # workgroups that a processor gets; the last ones to finish decide
+    warps = min(max(each, 1), 2048 / tile.threads) * tile.threads / 32
+    # processors that got one workgroup more decide, and the last workgroups of many leave processors idle
+    balance = each / math.ceil(each) if each < 3 else (each / math.ceil(each) + each / (each + 1)) / 2
+    efficiency *= min(1.0, (warps / WARPS) ** 0.5) * balance
+    # small tiles load more for what they compute
+    efficiency *= min(1.0, 2 * tile.rows * tile.columns / (tile.rows + tile.columns) / 64) ** 0.5
+    if tile.buffers == 2:
+        efficiency *= 0.95
+    if not tile.blocks and "depth" in (p.rows_along, p.columns_along):
+        efficiency *= 0.75
+    done = 2.0 * groups * tile.rows * tile.columns * steps * tile.depth
+    return LAUNCH + max(done / (PROCESSORS * FLOPS * efficiency), steps * LATENCY) + _splitting(p, tile.split)
+
+
+def _tensor_seconds(p: Problem, tile: TensorTile) -> float:
+    assert p.pieces is not None
+    groups = _groups(p, tile) * tile.split
+    steps = math.ceil(p.k / tile.split / tile.depth)
+    each = groups / PROCESSORS
+    warps = min(max(each, 1), 2048 / tile.threads) * tile.threads / 32
+    efficiency = min(1.0, (warps / WARPS) ** 0.5) * each / math.ceil(each)
+    # what a part of a tile and its neighbours load from workgroup memory, and the tile from memory
+    efficiency *= min(1.0, 2 * tile.part_rows * tile.part_columns / (tile.part_rows + tile.part_columns) / 64)
+    efficiency *= min(1.0, 2 * tile.rows * tile.columns / (tile.rows + tile.columns) / 128) ** 0.5
+    done = 2.0 * groups * tile.rows * tile.columns * steps * tile.depth * p.pieces.products
+    maxima = LAUNCH + 4 * p.batch * (p.m + p.n) * p.k / BYTES if p.pieces.scaled else 0.0
+    working = max(done / (PROCESSORS * TENSOR_FLOPS * efficiency), steps * LATENCY)
+    return LAUNCH + working + maxima + _splitting(p, tile.split)
 
 
 def _splitting(p: Problem, split: int) -> float:
-    return 0.0 if split == 1 else LAUNCH + 4 * p.batch * p.m * p.n * (2 * split + 1) / BYTES
+    """What it costs to write partial sums and add them up; few of them stay in a cache."""
+    if split == 1:
+        return 0.0
+    moved = 4 * p.batch * p.m * p.n * (2 * split + 1)
+    return LAUNCH + moved / (BYTES if moved > 2 * CACHE else 2.5 * BYTES)

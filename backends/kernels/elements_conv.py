@@ -8,6 +8,7 @@ With groups, a group's output features see its input features (`feature_group_co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from asgfn.graph.asg import Node
@@ -42,6 +43,12 @@ class ConvolutionAxes:
         self.channels = rhs_shape[self.rhs_spec[1]]
         self.positions = tuple(out_shape[d] for d in self.out_spec[2:])
         self.taps = tuple(rhs_shape[d] for d in self.rhs_spec[2:])
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether this is the gradient of a convolution's kernel: then what is summed over is an image, and the result has few
+        positions, the taps of that kernel."""
+        return math.prod(self.taps) > math.prod(self.positions)
 
     def lhs(
         self,
@@ -115,6 +122,15 @@ class ConvolutionAxes:
             checks.append(b.within(tap, 0, self.taps[i]))
             found.append(tap)
         return tuple(found), b.both(*checks)
+
+    def all_taps(self, b: Builder, phase: Coordinates) -> list[Value | None]:
+        """For each spatial axis, whether this class has as many taps as any (None: all classes have); if not, it has one less."""
+        found: list[Value | None] = []
+        for i, (r, k, d) in enumerate(zip(phase, self.taps, self.phases, strict=True)):
+            last = -(-k // d) - 1
+            first = ix.constant(0) if d == 1 else self._above(i, r, d)[0].digit(1, d)
+            found.append(b.within(first, 0, k - last * d))
+        return found
 
     def _above(self, axis: int, phase: Index, d: int) -> tuple[Index, int]:
         """Padding - r + d * lift, which is not negative; and the lift.

@@ -13,9 +13,20 @@ it together again; sums of neighbouring digits join, so what moves nothing costs
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
+
+
+class _Lazy:
+    """An attribute that is computed when it is first asked for; without the lock of `functools.cached_property`."""
+
+    def __init__(self, compute: Callable[[Any], Any]):
+        self._compute, self._name = compute, compute.__name__
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        found = owner.__dict__[self._name] = self._compute(owner)
+        return found
 
 
 class Atom:
@@ -53,7 +64,7 @@ class Digit(Atom):
     def __eq__(self, other: object) -> bool:
         return type(other) is Digit and (self.step, self.base, self.index) == (other.step, other.base, other.index)
 
-    @cached_property
+    @_Lazy
     def _hash(self) -> int:
         return hash((self.index, self.step, self.base))
 
@@ -96,15 +107,21 @@ class Index:
         self.constant = constant
 
     # ------------------------------------------------------------------ bounds
-    @cached_property
+    @_Lazy
     def low(self) -> int:
         """A lower bound of its values."""
-        return self.constant + sum(c * (a.low if c > 0 else a.high) for a, c in self.terms.items())
+        total = self.constant
+        for atom, c in self.terms.items():
+            total += c * (atom.low if c > 0 else atom.high)
+        return total
 
-    @cached_property
+    @_Lazy
     def high(self) -> int:
         """An upper bound of its values."""
-        return self.constant + sum(c * (a.high if c > 0 else a.low) for a, c in self.terms.items())
+        total = self.constant
+        for atom, c in self.terms.items():
+            total += c * (atom.high if c > 0 else atom.low)
+        return total
 
     @property
     def is_constant(self) -> bool:
@@ -120,6 +137,8 @@ class Index:
             return Index(self.terms, self.constant + other) if other else self
         if not other.terms:
             return self + other.constant
+        if not self.terms:
+            return other + self.constant
         terms = dict(self.terms)
         for atom, c in other.terms.items():
             total = terms.get(atom, 0) + c
@@ -193,7 +212,8 @@ class Index:
         common, offset = self._common(step)
         if common > 1 and offset <= self.low:
             return (self - offset).over(common).digit(step // common)
-        return _digit_index(self, step, None)
+        upper, common, _ = self._without_carry(step)
+        return upper.digit(step // common) if common > 1 else _digit_index(self, step, None)
 
     def _remainder(self, base: int) -> Index:
         """self % base, where nothing more is known."""
@@ -203,7 +223,16 @@ class Index:
         common, offset = self._common(base)
         if common > 1 and offset <= self.low:
             return (self - offset).over(common).digit(1, base // common) * common + offset
-        return _digit_index(self, 1, base)
+        upper, common, lower = self._without_carry(base)
+        return upper.digit(1, base // common) * common + lower if common > 1 else _digit_index(self, 1, base)
+
+    def _without_carry(self, n: int) -> tuple[Index, int, Index]:
+        """(upper, c, lower), with c a divisor of n, so that this is upper * c + lower and lower is below c. c may be 1."""
+        for c in sorted({math.gcd(n, k) for k in self.terms.values()}, reverse=True):
+            whole, rest = self._split(c)
+            if c > 1 and whole.terms and whole.low >= 0 and rest.low >= 0 and rest.high < c:
+                return whole.over(c), c, rest
+        return self, 1, constant(0)
 
     def _common(self, n: int) -> tuple[int, int]:
         """The largest divisor of n that divides all coefficients, and the rest of the constant by it."""
@@ -240,7 +269,7 @@ class Index:
             return not self.terms and self.constant == other
         return isinstance(other, Index) and self.constant == other.constant and self.terms == other.terms
 
-    @cached_property
+    @_Lazy
     def _hash(self) -> int:
         return hash((self.constant, frozenset(self.terms.items())))
 
@@ -277,6 +306,7 @@ def linear(coordinates: Iterable[Index], shape: Iterable[int]) -> Index:
     return place
 
 
+@lru_cache(maxsize=4096)
 def coordinates(place: Index, shape: tuple[int, ...]) -> tuple[Index, ...]:
     """Coordinates of the element at a place in row-major order."""
     found = []
@@ -314,19 +344,20 @@ def _joined(terms: dict[Atom, int]) -> tuple[dict[Atom, int], int]:
     What is joined may be x itself, which brings its constant.
     """
     constant = 0
-    digits = [a for a in terms if isinstance(a, Digit)]
-    if len(digits) < 2 and not (digits and len(terms) > 1):
-        return terms, constant
     changed = True
     while changed:
         changed = False
-        for low in [a for a in terms if isinstance(a, Digit) and a.base is not None]:
-            c = terms[low]
-            base: int = low.base  # type: ignore[assignment]
-            for upper in terms:
+        digits = [a for a in terms if isinstance(a, Digit)]
+        if len(digits) < 2:
+            break
+        for low in digits:
+            c, base = terms[low], low.base
+            if base is None:
+                continue
+            step = low.step * base
+            for upper in digits:
                 if (
-                    isinstance(upper, Digit)
-                    and upper.step == low.step * base
+                    upper.step == step
                     and terms[upper] == c * base
                     # the lower digit may have lost what does not change it
                     and (upper.index == low.index or (upper.index - low.index).divides(upper.step))

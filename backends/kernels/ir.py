@@ -24,6 +24,11 @@ def vector(dtype: str) -> str:
     return f"vec4<{dtype}>"
 
 
+def matrix(role: str, dtype: str, rows: int, columns: int) -> str:
+    """The type of a matrix that the threads of a subgroup hold together; its role in products is "left", "right", "result"."""
+    return f"subgroup_matrix_{role}<{dtype}, {columns}, {rows}>"
+
+
 class Value:
     """A value of the kernel: an operation on others, computed once and never changed.
 
@@ -105,6 +110,16 @@ class Atomic:
 
 
 @dataclass
+class StoreMatrix:
+    """Element (row, column) of a subgroup's matrix goes to memory[place + row * stride + column]."""
+
+    memory: Memory
+    place: Value
+    value: Value
+    stride: int
+
+
+@dataclass
 class Barrier:
     """All threads of a workgroup arrive, and see what the others wrote."""
 
@@ -140,7 +155,7 @@ class Kernel:
         grid: number of workgroups along x, y, z.
         shared: memory of a workgroup.
         private: memory of a thread.
-        features: what the device must have: "f16", "subgroups".
+        features: what the device must have: "f16", "subgroups", "matrices".
         flops, bytes: how much work it does, and how much memory it moves, at least.
     """
 
@@ -162,7 +177,9 @@ class Builder:
     def __init__(self) -> None:
         self.body: list[Any] = []
         self.blocks: list[list[Any]] = [self.body]
-        self._known: list[dict[Any, Value]] = [{}]  # for each block, what was computed in it
+        self._known: dict[Any, Value] = {}  # what was computed and is in scope
+        self._made: list[list[Any]] = [[]]  # for each block, what was computed in it
+        self._integers: dict[tuple[int, str], Value] = {}
         self._guarded: list[bool] = [False]  # whether a block runs only under a condition
         self._count = 0
         self.memories: list[Memory] = []
@@ -186,18 +203,19 @@ class Builder:
         if dtype is None:
             dtype = args[0].dtype
         key = (op, args, dtype, attr)
-        depth = max([depth, *[a.depth for a in args]])
-        for known in self._known:
-            found = known.get(key)
-            if found is not None:
-                return found
+        found = self._known.get(key)
+        if found is not None:
+            return found
+        for operand in args:
+            if operand.depth > depth:
+                depth = operand.depth
         return self._emit(key, depth)
 
     def _emit(self, key: tuple, depth: int) -> Value:
         op, args, dtype, attr = key
         self._count += 1
         value = Value(op, args, dtype, attr, depth, f"v{self._count}")
-        self._known[depth][key] = value
+        self.remember(key, value)
         self.blocks[depth].append(Let(value))
         if dtype == F16:
             self.features.add("f16")
@@ -205,28 +223,29 @@ class Builder:
 
     def recall(self, key: Any) -> Value | None:
         """What was remembered under a key, if it is still in scope."""
-        for known in self._known:
-            found = known.get(key)
-            if found is not None:
-                return found
-        return None
+        return self._known.get(key)
 
     def remember(self, key: Any, value: Value) -> None:
         """Keeps a value for as long as it is in scope."""
-        self._known[value.depth][key] = value
+        self._known[key] = value
+        self._made[value.depth].append(key)
 
     def constant(self, value: Any, dtype: str) -> Value:
+        if value.__class__ is int:
+            found = self._integers.get((value, dtype))
+            if found is None:
+                found = self._integers[value, dtype] = Value("constant", (), dtype, value, 0, f"constant {value!r}")
+            return found
         key = ("constant", (), dtype, _constant_key(value))
-        found = self._known[0].get(key)
+        found = self._known.get(key)
         if found is None:
-            found = Value("constant", (), dtype, value, 0, f"constant {value!r}")
-            self._known[0][key] = found
+            found = self._known[key] = Value("constant", (), dtype, value, 0, f"constant {value!r}")
         return found
 
     def builtin(self, name: str) -> Value:
         """A number that the device gives each thread: "thread", "group_x", "group_y", "group_z", "subgroup_size", ..."""
         key = ("builtin", (), I32, name)
-        found = self._known[0].get(key)
+        found = self._known.get(key)
         return found if found is not None else self._emit(key, 0)
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
@@ -248,18 +267,37 @@ class Builder:
     # ------------------------------------------------------------------ indices
     def index(self, index: Index) -> Value:
         """The value (i32) of an index."""
+        if not index.terms:
+            return self.constant(index.constant, I32)
+        found = self._known.get(index)
+        if found is None:
+            found = self._index(index)
+            self.remember(index, found)
+        return found
+
+    def _index(self, index: Index) -> Value:
+        # what belongs to a loop is summed by itself: neither is it done again inside, nor for each of its neighbours
+        by_depth: dict[int, list[tuple[Value, int]]] = {}
+        for atom, c in index.terms.items():
+            value = self._atom(atom)
+            by_depth.setdefault(value.depth, []).append((value, c))
         total: Value | None = None
-        # by depth, so that what does not depend on inner loops is added before them
-        terms = sorted(((self._atom(a), c) for a, c in index.terms.items()), key=lambda t: t[0].depth)
+        for depth in sorted(by_depth):
+            part = self._sum_of(by_depth[depth])
+            total = part if total is None else self.op("add", total, part)
+        assert total is not None
+        return self.op("add", total, self.constant(index.constant, I32)) if index.constant else total
+
+    def _sum_of(self, terms: Sequence[tuple[Value, int]]) -> Value:
+        total: Value | None = None
         for value, c in terms:
             if total is not None and c == -1:
                 total = self.op("sub", total, value)
                 continue
             scaled = value if c == 1 else self.op("mul", value, self.constant(c, I32))
             total = scaled if total is None else self.op("add", total, scaled)
-        if total is None:
-            return self.constant(index.constant, I32)
-        return self.op("add", total, self.constant(index.constant, I32)) if index.constant else total
+        assert total is not None
+        return total
 
     def _atom(self, atom: Any) -> Value:
         if isinstance(atom, Axis):
@@ -276,6 +314,8 @@ class Builder:
 
     def within(self, index: Index, low: int, high: int) -> Value | None:
         """Whether low <= index < high; None if that is certain."""
+        if index.low < low == 0 and index.high >= high:  # as numbers without a sign, negative ones are large
+            return self.op("lt", self.op("convert", self.index(index), dtype=U32), self.constant(high, U32), dtype=BOOL)
         checks = []
         if index.low < low:
             checks.append(self.op("ge", self.index(index), self.constant(low, I32), dtype=BOOL))
@@ -302,6 +342,30 @@ class Builder:
         value = Value("load", (place,), vector(memory.dtype), (memory, None), self.depth, f"v{self._count}")
         self.blocks[-1].append(Let(value))
         return value
+
+    # ------------------------------------------------------------------ matrices of a subgroup
+    def zero_matrix(self, dtype: str) -> Value:
+        """A matrix of zeros; its type is one of `matrix`."""
+        self.features.add("matrices")
+        return self.op("zero_matrix", dtype=dtype)
+
+    def load_matrix(self, dtype: str, memory: Memory, place: Value, stride: int, by_columns: bool = False) -> Value:
+        """A matrix from memory: element (row, column) is memory[place + row * stride + column], or, by columns,
+        memory[place + column * stride + row]. Place and stride count elements, also where memory is wide."""
+        self.features.add("matrices")
+        self._count += 1
+        value = Value("load_matrix", (place,), dtype, (memory, stride, by_columns), self.depth, f"v{self._count}")
+        self.blocks[-1].append(Let(value))
+        return value
+
+    def multiply_matrices(self, left: Value, right: Value, total: Value) -> Value:
+        """total + left @ right."""
+        return self.op("multiply_matrices", left, right, total, dtype=total.dtype)
+
+    def store_matrix(self, memory: Memory, place: Value, value: Value, stride: int) -> None:
+        """See `StoreMatrix`."""
+        memory.written = True
+        self.blocks[-1].append(StoreMatrix(memory, place, value, stride))
 
     # ------------------------------------------------------------------ memory
     def load(self, memory: Memory, place: Value, lane: int | None = None) -> Value:
@@ -380,7 +444,7 @@ class Builder:
         name = f"i_{self._count}"  # not i32, which is a type
         loop = Loop(name, first, end, by, body=[], unroll=unroll)
         self._enter(loop.body, guarded=True)  # a loop may not run at all
-        self.axes[the_axis] = Value("loop", (), I32, loop, self.depth, name)
+        self._set_axis(the_axis, Value("loop", (), I32, loop, self.depth, name))
         try:
             yield
         finally:
@@ -403,13 +467,18 @@ class Builder:
 
     def _enter(self, block: list[Any], guarded: bool) -> None:
         self.blocks.append(block)
-        self._known.append({})
+        self._made.append([])
         self._guarded.append(guarded)
 
     def _leave(self) -> None:
         self.blocks.pop()
-        self._known.pop()
         self._guarded.pop()
+        level = len(self.blocks)
+        for key in self._made.pop():
+            # unless it was computed outside of the block since
+            found = self._known.get(key)
+            if found is not None and found.depth >= level:
+                del self._known[key]
 
     def set_axis(self, axis: Index, value: Value) -> None:
         """Says which value an axis has: that of a thread, say."""
@@ -417,7 +486,14 @@ class Builder:
             return
         (the_axis,) = axis.terms
         assert isinstance(the_axis, Axis)
-        self.axes[the_axis] = value
+        self._set_axis(the_axis, value)
+
+    def _set_axis(self, axis: Axis, value: Value) -> None:
+        if self.axes.get(axis, value) is not value:
+            # what was computed with its other value is something else now
+            for known in [known for known in self._known if isinstance(known, Index)]:
+                del self._known[known]
+        self.axes[axis] = value
 
     def kernel(self, name: str, workgroup: Sequence[int], grid: Sequence[int], **more: Any) -> Kernel:
         """The finished kernel."""

@@ -17,6 +17,7 @@ import numpy as np
 from asgfn.graph.asg import Asg, Node
 from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.types import ArrayType
+from backends.kernels.depth import room_for
 from backends.kernels.elements import supports
 from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
@@ -101,11 +102,16 @@ def lower(node: Node, in_types: Sequence[ArrayType], target: Target) -> Plan | N
     """
     _load()
     if node.primitive.name == "fused":
-        return lower_region(node.params["asg"], node.params["kind"], target)
+        with room_for(_operations(node.params["asg"])):
+            return lower_region(node.params["asg"], node.params["kind"], target)
     asg = single(node, in_types)
     maker = _by_primitive.get(node.primitive.name)
     found = maker(asg, target) if maker is not None else None
     return found if found is not None else lower_region(asg, "elementwise", target)
+
+
+def _operations(asg: Asg) -> int:
+    return sum(_operations(n.params["asg"]) if n.primitive.name == "fused" else 1 for n in asg.nodes)
 
 
 def lower_region(asg: Asg, kind: str, target: Target) -> Plan | None:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends.kernels.types import Types
+
+
+class MatrixShape(NamedTuple):
+    """A product of small matrices that the threads of a subgroup compute together, on tensor cores.
+
+    Attributes:
+        component: the type of the factors' elements.
+        result: the type of the sum's elements.
+        m, n, k: it is one of (m, k) and (k, n).
+    """
+
+    component: str
+    result: str
+    m: int
+    n: int
+    k: int
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,7 @@ class Target:
         buffers: the most memories that a kernel may be called with.
         binding_bytes: the most bytes of such a memory.
         subgroup: threads that run in step: the smallest and the largest number. (0, 0): subgroup operations are not available.
+        subgroup_matrix: products of matrices that a subgroup computes; () if it has none.
         measured: seconds of schedules by problem, as `backends.kernels.autotune` names them.
     """
 
@@ -31,7 +48,18 @@ class Target:
     buffers: int = 8
     binding_bytes: int = 1 << 27
     subgroup: tuple[int, int] = (0, 0)
+    subgroup_matrix: tuple[MatrixShape, ...] = ()
     measured: Mapping[str, Mapping[Any, float]] = field(default_factory=dict, compare=False, repr=False)
+
+    def matrix(self, component: str, result: str) -> MatrixShape | None:
+        """The product of matrices of these types, the largest if there are several; None if there is none.
+
+        There is none either if subgroups have different sizes: then nobody knows which threads hold which matrix.
+        """
+        if self.subgroup[0] == 0 or self.subgroup[0] != self.subgroup[1]:
+            return None
+        found = [s for s in self.subgroup_matrix if (s.component, s.result) == (component, result)]
+        return max(found, key=lambda s: (s.m * s.n * s.k, s.m), default=None)
 
     def grid_of(self, groups: int) -> tuple[int, int, int]:
         """A grid of at least so many workgroups: along x as far as it goes, then along y."""

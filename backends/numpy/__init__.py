@@ -64,7 +64,7 @@ class NumpyBackend:
     def to_device(self, value: np.ndarray) -> np.ndarray:
         return value
 
-    def wait(self, buffer: np.ndarray) -> None:
+    def wait(self, buffers: Sequence[np.ndarray]) -> None:
         """Nothing to wait for: programs have run when they return."""
 
     def to_host(self, buffer: np.ndarray, aval: ArrayType) -> np.ndarray:

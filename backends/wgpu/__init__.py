@@ -13,8 +13,10 @@ from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.types import ArrayType
-from backends.wgpu.buffers import DeviceBuffer, download, read, upload
+from backends.wgpu.buffers import DeviceBuffer, download, upload
 from backends.wgpu.device import Device, GpuDevice
+from backends.wgpu.errors import check_alive
+from backends.wgpu.limits import parse
 from backends.wgpu.program import Program
 
 
@@ -24,9 +26,15 @@ class WgpuBackend:
     name = "wgpu"
     keeps_arrays = True
 
-    def __init__(self) -> None:
+    def __init__(self, limits: str | None = None) -> None:
+        """
+        Arguments:
+            limits: what to keep to though the GPU could do more, as `backends.wgpu.limits.parse` reads it; what the
+                environment variable ASGFN_WGPU_LIMITS says, by default.
+        """
         self._lock = threading.RLock()
-        self._device = Device()
+        self._limits = None if limits is None else parse(limits)
+        self._device = Device(most=self._limits)
         self._program = cached_by_graph(256)(lambda asg, donated, debug: Program(self, asg, donated, debug))
 
     @property
@@ -35,7 +43,7 @@ class WgpuBackend:
         if self._device.lost:
             with self._lock:
                 if self._device.lost:
-                    self._device = Device()
+                    self._device = Device(most=self._limits)
         return self._device
 
     def devices(self) -> list[GpuDevice]:
@@ -62,9 +70,11 @@ class WgpuBackend:
             return value
         return upload(self.device, value)
 
-    def wait(self, buffer: DeviceBuffer) -> None:
-        """Returns when everything that was queued so far has run."""
-        read(buffer.device, buffer.memory, 4)
+    def wait(self, buffers: Sequence[DeviceBuffer]) -> None:
+        """Returns when all that was called so far has run, on the devices of these buffers."""
+        for device in {id(b.device): b.device for b in buffers}.values():
+            check_alive(device)
+            device.recorder.wait()
 
     def to_host(self, buffer: DeviceBuffer, aval: ArrayType) -> np.ndarray:
         value = download(buffer, aval)

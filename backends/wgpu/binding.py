@@ -6,42 +6,17 @@ device remembers bind groups by their memories.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from backends.wgpu.buffers import Memory
-from backends.wgpu.native import DISPATCH, INDIRECT, LOOP, LoopItems
+from backends.wgpu.device import Device
+from backends.wgpu.groups import Range
+from backends.wgpu.memory import Memory
+from backends.wgpu.recorder import DISPATCH, INDIRECT, LOOP, LoopItems
 from backends.wgpu.steps import Commands, Dispatch, Loop, Storage
-
-if TYPE_CHECKING:
-    from backends.wgpu.device import Device
-
-MOST_GROUPS = 1 << 15
 
 # the loops around a step, the innermost first, that are in a step with an odd number
 Odd = tuple[Any, ...]
-
-
-class GroupCache:
-    """The bind groups of a device that were used last."""
-
-    def __init__(self, device: Device):
-        self._device = device
-        self._groups: OrderedDict[tuple, Any] = OrderedDict()
-
-    def get(self, layout: Any, memories: Sequence[tuple[Memory, int]]) -> Any:
-        """A bind group of these memories, and how many bytes of each."""
-        key = (id(layout), *[(m.serial, size) for m, size in memories])
-        found = self._groups.get(key)
-        if found is None:
-            group = self._device.bind_group(layout, [(m.buffer, size) for m, size in memories])
-            found = self._groups[key] = group, layout  # which stays alive, so that nothing else gets its id
-            if len(self._groups) > MOST_GROUPS:
-                self._groups.popitem(last=False)
-        else:
-            self._groups.move_to_end(key)
-        return found[0]
 
 
 class Binding:
@@ -90,8 +65,11 @@ class Binding:
 
     def group(self, dispatch: Dispatch, odd: Odd = ()) -> Any:
         """The bind group of a dispatch."""
-        pairs = [(self.memory(dispatch.storages[k], odd), dispatch.sizes[k]) for k in dispatch.bound()]
-        return self._device.groups.get(dispatch.pipeline.layout, pairs)
+        ranges = [
+            Range(self.memory(dispatch.storages[k], odd), dispatch.offsets.get(k, 0), dispatch.sizes[k])
+            for k in dispatch.bound()
+        ]
+        return self._device.groups.get(dispatch.pipeline.layout, ranges)
 
     def grids(self, dispatch: Dispatch, odd: Odd = ()) -> Any:
         """The buffer with the grid of a guarded dispatch."""

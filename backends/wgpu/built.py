@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from backends.wgpu.binding import Binding
-from backends.wgpu.buffers import DeviceBuffer, Memory, upload
+from backends.wgpu.buffers import DeviceBuffer, upload
 from backends.wgpu.device import Device, Kernel
 from backends.wgpu.finish import Finished
+from backends.wgpu.memory import Memory
+from backends.wgpu.recorder import Habit
 from backends.wgpu.running import Run
 from backends.wgpu.steps import CONSTANT, INPUT, Commands, Download, Loop, Storage, Upload, While, walk
 
@@ -53,6 +55,7 @@ class Built:
         self._sizes = [s.nbytes for s in finished.new]
         self._results = [self._origin(where) for where in finished.outputs]
         self._bindings: OrderedDict[tuple, Binding] = OrderedDict()
+        self._habit = Habit()
         self.workspaces: list[list[Memory]] = []
         device.pool.holders.add(self)
 
@@ -119,25 +122,26 @@ class Built:
         env: list[Any] = []
         direct = self.only_commands and runner is Run
         with device.lock:
+            device.recorder.starts()
             new = [DeviceBuffer(device, memory) for memory in device.pool.take_all(self._sizes)]
             workspace = self._take_workspace()
             try:
                 binding = self._bind(inputs, new, workspace)
                 if direct:
-                    try:
-                        for step in finished.steps:
-                            device.recorder.play(binding.items(step))
-                    finally:
-                        device.recorder.flush()
+                    for step in finished.steps:
+                        device.recorder.play(binding.items(step))
+                    device.recorder.ended(self._habit)
             finally:
                 if direct:
                     self.workspaces.append(workspace)
         if not direct or self._has_host_results:
-            run = runner(self, binding, inputs)
+            run = runner(device, finished, binding, inputs)
             env = run.env
             if not direct:
                 try:
                     run.execute(finished.steps)
+                    with device.lock:
+                        device.recorder.ended(self._habit)
                 finally:
                     self.workspaces.append(workspace)
         results: list[Any] = []

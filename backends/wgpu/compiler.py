@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +20,16 @@ from backends.kernels.in_place import in_place_pairs
 from backends.kernels.lowering import Argument, Plan, lower
 from backends.kernels.target import Target
 from backends.wgpu import plumbing
-from backends.wgpu.buffers import padded, storage_bytes
-from backends.wgpu.steps import CONSTANT, INPUT, Check, Dispatch, Download, Guard, Host, Scope, Storage, Upload, Val
+from backends.wgpu.memory import padded, storage_bytes
+from backends.wgpu.steps import Check, Dispatch, Host, NodeCall, Reshape, Storage, Val
+from backends.wgpu.writer import Writer
 
+# what writes the steps of a node: (compiler, node, inputs) -> outputs, or None if the host has to
+Maker = Callable[[Any, Node, list[Val]], list[Val] | None]
 _ALIASES = (*ALIASES, "expand_dims")
+# nodes that are never kernels as they are
+UNPLANNED = frozenset((*_ALIASES, *INLINED, "custom_linear_solve"))
+_SIZES = ir.SIZES
 _plans: dict[tuple, Plan | None] = {}
 
 
@@ -46,214 +51,31 @@ def cached_plan(node: Node, in_types: Sequence[ArrayType], target: Target) -> Pl
     return plan
 
 
-class Compiler:
+class Place(NamedTuple):
+    """Where an array is: some bytes of a memory."""
+
+    storage: Storage
+    start: int
+    nbytes: int
+
+
+def whole(storage: Storage) -> Place:
+    return Place(storage, 0, storage.nbytes)
+
+
+class Compiler(Writer):
     """Compiles one program.
 
     Attributes:
-        target: the device's limits.
-        steps: the list that is being written.
-        position: of the last step, counted over all lists.
-        constants: arrays in the device's representation, by number.
-        slots: how many host arrays there are.
-        fixed: host arrays that never change, by slot.
+        control: what compiles loops and branches, by the names of their primitives.
+        in_parts: what compiles nodes with larger arrays than a kernel can see.
         debug: whether each node's results are checked.
     """
 
-    def __init__(self, target: Target, debug: bool = False):
-        self.target, self.debug = target, debug
-        self.types = target.types
-        self.steps: list[Any] = []
-        self.position = 0
-        self.scopes: list[Scope] = []
-        self.since = 0
-        self.constants: list[np.ndarray] = []
-        self.constant_storages: dict[tuple, Storage] = {}
-        self.slots = 0
-        self.fixed: dict[int, np.ndarray] = {}
-        self.storages: list[Storage] = []
-        self.guards: list[Guard] = []
-        self._found: list[tuple[Val, str]] = []  # places of values that hold inside a list only
+    def __init__(self, target: Target, control: Mapping[str, Maker], in_parts: Maker, debug: bool = False):
+        super().__init__(target)
+        self.control, self.in_parts, self.debug = control, in_parts, debug
         self._asg_scope = ""
-
-    # ------------------------------------------------------------------ memory
-    def holds(self, t: ArrayType) -> bool:
-        """Whether arrays of a type can be on the device."""
-        return self.types.holds(t.dtype)
-
-    def new_storage(self, nbytes: int) -> Storage:
-        storage = Storage(nbytes)
-        self.storages.append(storage)
-        return storage
-
-    def storage_of_type(self, t: ArrayType) -> Storage:
-        return self.new_storage(storage_bytes(t, self.types))
-
-    def new_slot(self) -> int:
-        self.slots += 1
-        return self.slots - 1
-
-    def constant(self, stored: np.ndarray) -> Storage:
-        """Memory that has these bytes."""
-        stored = np.ascontiguousarray(stored)
-        key = (stored.dtype.str, stored.tobytes() if stored.nbytes <= _COMPARED else id(stored))
-        found = self.constant_storages.get(key)
-        if found is None:
-            found = Storage(padded(stored.nbytes), CONSTANT, len(self.constants))
-            self.constants.append(stored)
-            self.constant_storages[key] = found
-            self.storages.append(found)
-        return found
-
-    def touch(self, storage: Storage) -> None:
-        """The current step uses a memory."""
-        s = storage.root
-        if s.first == -1:
-            s.first, s.scopes = self.position, tuple(self.scopes)
-        s.last = max(s.last, self.position)
-        for scope in self.scopes:
-            if scope not in s.scopes:
-                scope.outer.add(s)  # it is needed in every turn
-                break
-
-    # ------------------------------------------------------------------ places of values
-    def storage(self, val: Val) -> Storage:
-        """The memory of a value on the device; steps bring it there if need be."""
-        if val.storage is not None:
-            return val.storage
-        if val.is_empty:
-            return self.constant(np.zeros(4, np.uint32))  # something to bind; nothing in it is read
-        storage = self.storage_of_type(val.aval)
-        if val.row is not None:
-            self.copy_row(val, storage)
-        else:
-            assert val.slot is not None
-            self.position += 1
-            self.steps.append(Upload(val.slot, storage, val.aval, self.position))
-            self.touch(storage)
-        self._place(val, "storage", storage)
-        return storage
-
-    def slot(self, val: Val) -> int:
-        """The number of the host array of a value; steps bring it there if need be."""
-        if val.slot is not None:
-            return val.slot
-        slot = self.new_slot()
-        if val.is_empty:
-            self.fixed[slot] = np.empty(val.aval.shape, val.aval.dtype)
-        else:
-            storage = self.storage(val)
-            self.position += 1
-            self.steps.append(Download(storage, slot, val.aval, self.position))
-            self.touch(storage)
-        self._place(val, "slot", slot)
-        return slot
-
-    def _place(self, val: Val, where: str, what: Any) -> None:
-        setattr(val, where, what)
-        self._found.append((val, where))
-
-    def fixed_val(self, value: np.ndarray, t: ArrayType) -> Val:
-        """A value that is known now."""
-        slot = self.new_slot()
-        self.fixed[slot] = np.asarray(value)
-        on_device = self.holds(t) and t.size
-        return Val(t, self.constant(_stored(value, t, self.types)) if on_device else None, slot)
-
-    # ------------------------------------------------------------------ lists
-    @contextmanager
-    def new_list(self, scope: Scope | None = None, branch: bool = False) -> Iterator[list[Any]]:
-        """Steps of the block go to a list of their own. What they bring to a place is only there for the block."""
-        outer, self.steps = self.steps, []
-        before, self._found = self._found, []
-        since = self.since
-        if scope is not None:
-            self.scopes.append(scope)
-        if branch or scope is not None:
-            self.since = self.position + 1
-        try:
-            yield self.steps
-        finally:
-            self.steps = outer
-            for val, where in self._found:
-                setattr(val, where, None)
-            self._found = before
-            self.since = since
-            if scope is not None:
-                self.scopes.pop()
-
-    def close(self, scope: Scope) -> int:
-        """Ends a loop: what it needs in each turn lasts until here. Returns the position."""
-        self.position += 1
-        for s in scope.outer:
-            root = s.root
-            root.last = max(root.last, self.position)
-            for outer in self.scopes:
-                if outer not in root.scopes:
-                    outer.outer.add(root)
-                    break
-        return self.position
-
-    def last_through(self, storage: Storage, scope: Scope) -> None:
-        """A memory lasts as long as a loop that it was made in."""
-        root = storage.root
-        root.first, root.last = min(root.first, scope.start), max(root.last, self.position)
-        root.scopes = tuple(self.scopes)
-
-    # ------------------------------------------------------------------ dispatches
-    def emit(self, dispatch: Dispatch) -> Dispatch:
-        self.position += 1
-        dispatch.position = self.position
-        dispatch.since = self.since
-        for storage in dispatch.storages:
-            self.touch(storage)
-        self.steps.append(dispatch)
-        return dispatch
-
-    def copy(self, source: Storage, target: Storage) -> None:
-        """The target becomes a copy of the source, or the same memory if nothing can tell them apart."""
-        kernel = plumbing.copy_memory(target.nbytes, self.target)
-        sizes = [target.nbytes, target.nbytes]
-        self.emit(
-            Dispatch(
-                [source, target], sizes, [False, True], kernel.grid, kernel, is_copy=True, name="copy", kind="copy"
-            )
-        )
-
-    def copy_row(self, val: Val, target: Storage) -> None:
-        """The target becomes a copy of a row."""
-        assert val.row is not None
-        whole, count = val.row
-        kernel = plumbing.copy_kernel(self.types.storage(val.aval.dtype), count, self.target)
-        sizes = [whole.nbytes, target.nbytes]
-        self.emit(
-            Dispatch(
-                [whole, target],
-                sizes,
-                [False, True],
-                kernel.grid,
-                kernel,
-                rows={0: count},
-                name="read row",
-                kind="copy",
-            )
-        )
-
-    def store_row(self, source: Storage, whole: Storage, t: ArrayType) -> None:
-        """A row of a larger array becomes a copy of the source."""
-        kernel = plumbing.copy_kernel(self.types.storage(t.dtype), t.size, self.target)
-        sizes = [source.nbytes, whole.nbytes]
-        self.emit(
-            Dispatch(
-                [source, whole],
-                sizes,
-                [False, True],
-                kernel.grid,
-                kernel,
-                rows={1: t.size},
-                name="write row",
-                kind="copy",
-            )
-        )
 
     # ------------------------------------------------------------------ graphs
     def graph(self, asg: Asg, inputs: Sequence[Val]) -> list[Val]:
@@ -279,8 +101,6 @@ class Compiler:
         return outs
 
     def _node(self, node: Node, ins: list[Val]) -> list[Val]:
-        from backends.wgpu.control import CONTROL
-
         prim, types = node.primitive, node.out_types
         if not prim.is_effectful(node.params) and all(t.size == 0 for t in types):
             return [Val(t) for t in types]
@@ -288,8 +108,8 @@ class Compiler:
             return self.graph(node.params["asg"], ins)
         if prim.name == "custom_linear_solve":
             return self.graph(node.params["solve"], ins)
-        if prim.name in CONTROL:
-            made = CONTROL[prim.name](self, node, ins)
+        if prim.name in self.control:
+            made = self.control[prim.name](self, node, ins)
             if made is not None:
                 return made
             unknown = [t for t in (*(v.aval for v in ins), *types) if t.size and not self.holds(t)]
@@ -302,8 +122,14 @@ class Compiler:
                 return simpler
         unknown = [t for t in (*(v.aval for v in ins), *types) if not self.holds(t)]
         if not unknown and not prim.effect:
-            plan = cached_plan(node, [v.aval for v in ins], self.target)
-            if plan is not None and self._fits(plan, node, ins):
+            if self._is_large(node, ins):
+                made = self.in_parts(self, node, ins)
+                if made is not None:
+                    return made
+                plan = None
+            else:
+                plan = cached_plan(node, [v.aval for v in ins], self.target)
+            if plan is not None and self.fits(plan):
                 return self._planned(plan, node, ins)
             if plan is not None and prim.name == "fused":
                 return self.graph(self._smaller_regions(node.params["asg"]), ins)
@@ -330,12 +156,15 @@ class Compiler:
             return f"the GPU has no {unknown[0].dtype.name}"
         largest = max((v.aval for v in (*ins, *map(Val, node.out_types))), key=lambda t: t.nbytes)
         if storage_bytes(largest, self.types) > self.target.binding_bytes:
-            return f"{largest} is larger than the {self.target.binding_bytes:,} bytes that a kernel can see at once"
+            return (
+                f"{largest} is larger than the {self.target.binding_bytes:,} bytes that a kernel can see at once, "
+                "and it is not computed in parts along its first axis"
+            )
         return "there is no kernel for it"
 
     def _alias(self, val: Val, t: ArrayType) -> Val:
         if val.storage is None and val.row is None and val.slot is not None:
-            return self._host_steps([val], [t], lambda values: [values[0].reshape(t.shape)])[0]
+            return self._host_steps([val], [t], Reshape(t.shape))[0]
         return Val(t, val.storage, row=val.row)
 
     def _with_empty(self, node: Node, ins: list[Val]) -> list[Val] | None:
@@ -364,13 +193,15 @@ class Compiler:
         return self._node(node, parts)
 
     # ------------------------------------------------------------------ plans
-    def _fits(self, plan: Plan, node: Node, ins: Sequence[Val]) -> bool:
-        """Whether the device can run a plan."""
-        types = [*(v.aval for v in ins), *node.out_types]
-        sizes = [storage_bytes(t, self.types) for t in types]
+    def _is_large(self, node: Node, ins: Sequence[Val]) -> bool:
+        """Whether there are arrays that are larger than what a kernel can see."""
+        sizes = [storage_bytes(t, self.types) for t in (*(v.aval for v in ins), *node.out_types)]
         sizes += [v.row[0].nbytes for v in ins if v.row is not None]
-        sizes += [padded(_SIZES[d] * n) for d, n in plan.temporaries]
-        if max(sizes, default=0) > self.target.binding_bytes:
+        return max(sizes, default=0) > self.target.binding_bytes
+
+    def fits(self, plan: Plan) -> bool:
+        """Whether the device can run a plan for arrays that it can see."""
+        if any(padded(_SIZES[d] * n) > self.target.binding_bytes for d, n in plan.temporaries):
             return False
         return all(len(stage.kernel.memories) <= self.target.buffers for stage in plan.stages)
 
@@ -383,52 +214,72 @@ class Compiler:
             for i, v in enumerate(ins)
         }
         memories |= {Argument("output", k): v.storage or self.new_storage(padded(4)) for k, v in enumerate(outs)}
-        memories |= {Argument("constant", k): self.constant(c) for k, c in enumerate(plan.constants)}
-        memories |= {
-            Argument("temporary", k): self.new_storage(padded(_SIZES[d] * n))
-            for k, (d, n) in enumerate(plan.temporaries)
-        }
         for i, k in plan.copies:
             self.copy(memories[Argument("input", i)], memories[Argument("output", k)])
+        places = {a: whole(s) for a, s in memories.items()}
+        self.dispatch(plan, node, places, {i: row[1] for i, row in rows.items() if row is not None})
+        return outs
+
+    def dispatch(
+        self, plan: Plan, node: Node, places: dict[Argument, Place], rows: Mapping[int, int], in_place: bool = True
+    ) -> None:
+        """Writes the steps of a plan.
+
+        Arguments:
+            places: of the node's operands and results.
+            rows: elements of a row, by the number of an operand that is one of a larger array.
+            in_place: whether results may take the place of operands.
+        """
+        places |= {Argument("constant", k): whole(self.constant(c)) for k, c in enumerate(plan.constants)}
+        places |= {
+            Argument("temporary", k): whole(self.new_storage(padded(_SIZES[d] * n)))
+            for k, (d, n) in enumerate(plan.temporaries)
+        }
         for argument in plan.zeros:
-            target = memories[argument]
-            kernel = plumbing.zero_memory(target.nbytes, self.target)
-            self.emit(Dispatch([target], [target.nbytes], [True], kernel.grid, kernel, name="zeros", kind="zeros"))
+            target, start, nbytes = places[argument]
+            kernel = plumbing.zero_memory(nbytes, self.target)
+            offsets = {0: start} if start else {}
+            self.emit(
+                Dispatch([target], [nbytes], [True], kernel.grid, kernel, offsets=offsets, name="zeros", kind="zeros")
+            )
         kind = node.params["kind"] if node.primitive.name == "fused" else node.primitive.name
         for stage in plan.stages:
-            storages = [memories[a] for a in stage.arguments]
+            ranges = [places[a] for a in stage.arguments]
             self.emit(
                 Dispatch(
-                    storages,
-                    [s.nbytes for s in storages],
+                    [p.storage for p in ranges],
+                    [p.nbytes for p in ranges],
                     [m.written for m in stage.kernel.memories],
                     stage.kernel.grid,
                     stage.kernel,
                     rows={
-                        p: rows[a.number][1]
-                        for p, a in enumerate(stage.arguments)
+                        k: rows[a.number]
+                        for k, a in enumerate(stage.arguments)
                         if a.kind == "input" and a.number in rows
-                    },  # type: ignore[index]
-                    in_place=in_place_pairs(stage.kernel),
+                    },
+                    offsets={k: p.start for k, p in enumerate(ranges) if p.start},
+                    in_place=in_place_pairs(stage.kernel) if in_place else (),
                     name=stage.kernel.name or kind,
                     kind=kind,
                     scope=node.scope,
                     place=node.source,
                 )
             )
-        return outs
 
     # ------------------------------------------------------------------ the host
     def host(self, node: Node, ins: list[Val], why: str) -> list[Val]:
         """A node that the host computes."""
-        kernel = get_backend("numpy").kernel(node.primitive, [v.aval for v in ins], node.out_types, node.params)
-        outs = self._host_steps(ins, node.out_types, kernel)
+        call = NodeCall(node.primitive, tuple(v.aval for v in ins), node.out_types, node.params)
+        call.kernel  # noqa: B018  # raises now if there is none
+        outs = self._host_steps(ins, node.out_types, call)
         step = self.steps[-1]
         step.name, step.why, step.scope, step.place = node.primitive.name, why, node.scope, node.source
         step.is_wanted = node.primitive.category == "callback"
         return outs
 
-    def _host_steps(self, ins: Sequence[Val], out_types: Sequence[ArrayType], function: Any) -> list[Val]:
+    def _host_steps(
+        self, ins: Sequence[Val], out_types: Sequence[ArrayType], function: NodeCall | Reshape
+    ) -> list[Val]:
         inputs = [self.slot(v) for v in ins]
         outputs = [self.new_slot() for _ in out_types]
         self.position += 1
@@ -445,20 +296,3 @@ class Compiler:
         slots = [self.slot(v) for v in floats]
         self.position += 1
         self.steps.append(Check(slots, node.primitive, node.source, node.scope, hunt))
-
-    # ------------------------------------------------------------------ inputs
-    def input(self, number: int, t: ArrayType) -> Val:
-        """An argument of the program."""
-        if not self.holds(t) or t.size == 0:
-            return Val(t, slot=self.new_slot())
-        storage = Storage(storage_bytes(t, self.types), INPUT, number)
-        self.storages.append(storage)
-        return Val(t, storage)
-
-
-_SIZES = ir.SIZES
-_COMPARED = 4096  # constants of at most so many bytes are looked for among those that a program has
-
-
-def _stored(value: np.ndarray, t: ArrayType, types: Any) -> np.ndarray:
-    return np.ascontiguousarray(value, types.numpy_storage(t.dtype))

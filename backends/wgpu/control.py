@@ -10,11 +10,12 @@ run by the host, step by step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgfn.graph.asg import Asg, Node
 from backends.wgpu import plumbing
-from backends.wgpu.buffers import storage_bytes
+from backends.wgpu.compiler import Compiler
+from backends.wgpu.memory import storage_bytes
 from backends.wgpu.sharing import join_carries, join_copies
 from backends.wgpu.steps import (
     CONSTANT,
@@ -32,9 +33,6 @@ from backends.wgpu.steps import (
     inner_lists,
     is_on_device,
 )  # fmt: skip
-
-if TYPE_CHECKING:
-    from backends.wgpu.compiler import Compiler
 
 # returns the node's results; None if it has to run on the host as a whole
 CONTROL: dict[str, Callable[[Compiler, Node, list[Val]], list[Val] | None]] = {}

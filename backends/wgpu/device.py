@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from asgfn.errors import BackendError
 from backends.kernels.target import Target
 from backends.kernels.types import Types
-from backends.wgpu.binding import GroupCache
-from backends.wgpu.buffers import Pool
 from backends.wgpu.errors import gpu_errors
-from backends.wgpu.native import ROWS, recorder_of, shorten_type_parsing
+from backends.wgpu.groups import GroupCache, Range
+from backends.wgpu.library import load_library
+from backends.wgpu.limits import capped, wanted
+from backends.wgpu.memory import Pool
+from backends.wgpu.native import recorder_of, shorten_type_parsing
+from backends.wgpu.rows import Rows
 
 VARIABLE = "ASGFN_WGPU_ADAPTER"
 COMPUTE = 4  # the shader stage, as a flag
@@ -61,6 +63,7 @@ class GpuDevice:
         device_kind: the adapter's name.
         description: its driver.
         is_software: whether it is the CPU that does the work.
+        outruns_cpu: whether it is certainly faster than that: it has memory of its own, or is Apple's.
     """
 
     platform = "gpu"
@@ -71,6 +74,8 @@ class GpuDevice:
         self.device_kind = info["device"]
         self.description = f"{info['backend_type']}: {info['description']}".strip(": ")
         self.is_software = info["adapter_type"] == "CPU"
+        is_apple = info["adapter_type"] == "IntegratedGPU" and info["backend_type"] == "Metal"
+        self.outruns_cpu = is_apple or info["adapter_type"] == "DiscreteGPU"
 
     def __repr__(self) -> str:
         return f"GpuDevice(id={self.id}, {self.device_kind!r})"
@@ -102,6 +107,7 @@ def request_adapter() -> Any:
     wanted = os.environ.get(VARIABLE, "").strip().lower()
     if wanted not in ("", "software", "gpu"):
         raise BackendError(f"{VARIABLE}={wanted!r}: expected 'gpu' (the default) or 'software'")
+    load_library()
     shorten_type_parsing()
     _limit_instance()
     try:
@@ -132,15 +138,21 @@ class Device:
         lock: held while commands are recorded and submitted.
         pool: its memory.
         recorder: its queue.
+        rows: numbers for the steps of loops.
         groups: its bind groups.
         created: how many pipelines and bind groups were made so far, by kind.
     """
 
-    def __init__(self, adapter: Any = None):
+    def __init__(self, adapter: Any = None, most: Mapping[str, int] | None = None):
+        """
+        Arguments:
+            most: what it keeps to, as `backends.wgpu.limits` names it; what the environment says, by default.
+        """
         adapter = request_adapter() if adapter is None else adapter
         self.info = GpuDevice(adapter.info)
         limits = {name: min(adapter.limits[name], MOST_BYTES) for name in LIMITS if name in adapter.limits}
         features = [name for name in FEATURES if name in adapter.features]
+        limits, features = capped(limits, features, wanted() if most is None else most)
         with gpu_errors(None, f"opening {self.info.device_kind}"):
             self.gpu = adapter.request_device_sync(required_features=features, required_limits=limits)
         self.lost = False
@@ -150,53 +162,39 @@ class Device:
         self.most_bytes = min(self.gpu.limits["max-buffer-size"], MOST_BYTES)
         self.created = {"pipelines": 0, "bind groups": 0}
         self.pool = Pool(self)
+        self.rows = Rows(self.gpu)
         self.recorder = recorder_of(self)
-        self.groups = GroupCache(self)
-        self._pipelines: dict[Kernel, Pipeline] = {}
+        self.groups = GroupCache(self.bind_group)
+        self._compiling = threading.Lock()
+        self._workers = ThreadPoolExecutor(min(os.cpu_count() or 1, 16), "asgfn-kernels")
+        self._pipelines: dict[Kernel, Future[Pipeline]] = {}
         self._layouts: dict[tuple, Any] = {}
         self._trusted = _trusted_maker(self.gpu)
-        self._make_rows()
-
-    # ------------------------------------------------------------------ numbers of a loop's steps
-    def _make_rows(self) -> None:
-        """Two tables of numbers that kernels of loops read from, at an offset: n, and n * ROWS."""
-        import wgpu
-
-        self.row_stride = self.gpu.limits["min-uniform-buffer-offset-alignment"]
-        entries = [
-            {
-                "binding": k,
-                "visibility": COMPUTE,
-                "buffer": {"type": "uniform", "has_dynamic_offset": True, "min_binding_size": 16},
-            }
-            for k in (0, 1)
-        ]
-        self.row_layout = self.gpu.create_bind_group_layout(entries=entries)
-        tables = []
-        for step in (1, ROWS):
-            rows = np.zeros((ROWS, self.row_stride // 4), np.uint32)
-            rows[:, 0] = np.arange(ROWS) * step
-            tables.append(self.gpu.create_buffer_with_data(data=rows, usage=wgpu.BufferUsage.UNIFORM))
-        resources = [
-            {"binding": k, "resource": {"buffer": table, "offset": 0, "size": 16}} for k, table in enumerate(tables)
-        ]
-        self.row_group = self.gpu.create_bind_group(layout=self.row_layout, entries=resources)
 
     # ------------------------------------------------------------------ pipelines
-    def pipelines(self, kernels: Sequence[Kernel]) -> list[Pipeline]:
-        """Pipelines of these kernels. Those that are new are compiled, several at a time."""
-        missing = list(dict.fromkeys(k for k in kernels if k not in self._pipelines))
-        if len(missing) > 1:
-            from concurrent.futures import ThreadPoolExecutor
-
-            for kernel in missing:
+    def expect(self, kernel: Kernel) -> None:
+        """Begins to compile a kernel that will be asked for, in a thread of its own: the library needs no Python."""
+        with self._compiling:
+            if kernel not in self._pipelines:
                 self._layout(kernel)
-            with ThreadPoolExecutor(min(len(missing), os.cpu_count() or 1, 16)) as workers:
-                made = list(workers.map(self._compile, missing))
-            self._pipelines.update(zip(missing, made, strict=True))
-        elif missing:
-            self._pipelines[missing[0]] = self._compile(missing[0])
-        return [self._pipelines[k] for k in kernels]
+                self._pipelines[kernel] = self._workers.submit(self._compile, kernel)
+
+    def pipelines(self, kernels: Sequence[Kernel]) -> list[Pipeline]:
+        """Pipelines of these kernels. Those that are new are compiled, several at a time.
+
+        Raises:
+            BackendError: the driver refuses one.
+        """
+        for kernel in dict.fromkeys(kernels):
+            self.expect(kernel)
+        try:
+            return [self._pipelines[k].result() for k in kernels]
+        except BaseException:
+            with self._compiling:  # whoever asks again gets another try
+                failed = [k for k, p in self._pipelines.items() if p.done() and (p.cancelled() or p.exception())]
+                for k in failed:
+                    del self._pipelines[k]
+            raise
 
     def _layout(self, kernel: Kernel) -> tuple[Any, Any]:
         """Layouts of the bind group and of the pipeline."""
@@ -208,7 +206,7 @@ class Device:
                 for k, w in enumerate(kernel.written)
             ]
             group = self.gpu.create_bind_group_layout(entries=entries)
-            groups = [group, self.row_layout] if kernel.numbered else [group]
+            groups = [group, self.rows.layout] if kernel.numbered else [group]
             found = self._layouts[key] = group, self.gpu.create_pipeline_layout(bind_group_layouts=groups)
         return found
 
@@ -220,11 +218,11 @@ class Device:
         self.created["pipelines"] += 1
         return Pipeline(native, group)
 
-    def bind_group(self, layout: Any, ranges: Sequence[tuple[Any, int]]) -> Any:
-        """A bind group of the first so many bytes of these buffers."""
+    def bind_group(self, layout: Any, ranges: Sequence[Range]) -> Any:
+        """A bind group of these ranges."""
         entries = [
-            {"binding": k, "resource": {"buffer": buffer, "offset": 0, "size": size}}
-            for k, (buffer, size) in enumerate(ranges)
+            {"binding": k, "resource": {"buffer": memory.buffer, "offset": offset, "size": size}}
+            for k, (memory, offset, size) in enumerate(ranges)
         ]
         with gpu_errors(self, "binding memory"):
             group = self.gpu.create_bind_group(layout=layout, entries=entries)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asgfn.errors import AsgError, BackendError
 
-if TYPE_CHECKING:
-    from backends.wgpu.device import Device
+
+class Owner(Protocol):
+    """The device that an error is about.
+
+    Attributes:
+        lost: set when it went away.
+        pool: its memory.
+    """
+
+    lost: bool
+    pool: Any
 
 
 class OutOfDeviceMemory(BackendError):
@@ -24,7 +33,7 @@ _LOST = ("is lost", "device lost", "device was lost")
 _MEMORY = ("out of memory", "not enough memory", "outofmemory", "memory allocation")
 
 
-def translated(message: str, device: Device | None, doing: str) -> BackendError:
+def translated(message: str, device: Owner | None, doing: str) -> BackendError:
     """The error for what the GPU's library said, while we were doing something."""
     lowered = message.lower()
     first = message.strip().splitlines()[-1].strip() if message.strip() else "no message"
@@ -48,7 +57,7 @@ def translated(message: str, device: Device | None, doing: str) -> BackendError:
 
 
 @contextmanager
-def gpu_errors(device: Device | None, doing: str) -> Iterator[None]:
+def gpu_errors(device: Owner | None, doing: str) -> Iterator[None]:
     """Errors of the GPU's library in the block become `BackendError`s."""
     import wgpu
 
@@ -60,7 +69,7 @@ def gpu_errors(device: Device | None, doing: str) -> Iterator[None]:
         raise translated(str(error), device, doing) from error
 
 
-def check_alive(device: Device, what: Any = "this array") -> None:
+def check_alive(device: Owner, what: Any = "this array") -> None:
     """Raises if the device was lost."""
     if device.lost:
         raise DeviceLost(

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from asgfn.backend import get_backend
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.transforms.fuse import fuse_graph
 from asgfn.transforms.region_rules import FusionLimits
 from asgfn.transforms.simplify import simplify
 from backends.kernels.attention_match import recognise
-from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
 from backends.numpy.program import fold
-from backends.wgpu.buffers import ALIGNMENT
 from backends.wgpu.compiler import Compiler
+from backends.wgpu.control import CONTROL
+from backends.wgpu.device import Kernel
+from backends.wgpu.early import source_of, write_early
+from backends.wgpu.memory import ALIGNMENT
+from backends.wgpu.parts import in_parts
 from backends.wgpu.prepare import with_late_updates, without_small_branches
 from backends.wgpu.sharing import join_copies, join_donated, share_temporaries
 from backends.wgpu.steps import (
@@ -37,7 +40,6 @@ from backends.wgpu.steps import (
     is_on_device,
     walk,
 )  # fmt: skip
-from backends.wgsl import source
 
 # of a storage that is a result of the program
 FOREVER = 1 << 60
@@ -50,19 +52,19 @@ class Finished(NamedTuple):
         steps: what it does.
         inputs: for each argument its memory, or the slot of its host array.
         outputs: for each result its memory, or the slot of its host array.
-        out_types: types of the results.
+        in_types, out_types: types of the arguments and of the results.
         new: storages of results that need memory of their own in each call.
         overwritten: numbers of the donated inputs that are written to.
         temporaries: sizes of the memories that only live inside.
         constants: arrays in the device's representation.
         slots: how many host arrays there are; fixed: those that never change.
         kernels: all dispatches, in order.
-        graph: the regions.
     """
 
     steps: list[Any]
     inputs: list[Storage | int]
     outputs: list[Storage | int]
+    in_types: tuple[ArrayType, ...]
     out_types: tuple[ArrayType, ...]
     new: list[Storage]
     overwritten: frozenset[int]
@@ -71,17 +73,27 @@ class Finished(NamedTuple):
     slots: int
     fixed: dict[int, np.ndarray]
     kernels: list[Dispatch]
-    graph: Asg
 
 
-def compile_graph(asg: Asg, target: Target, donated: Sequence[bool], debug: bool) -> Finished:
-    """Compiles a program for a kind of device."""
+def compile_graph(
+    asg: Asg, target: Target, donated: Sequence[bool], debug: bool, expect: Callable[[Kernel], None] | None = None
+) -> Finished:
+    """Compiles a program for a kind of device.
+
+    Arguments:
+        donated: which arguments it may overwrite; () if none.
+        debug: whether results are checked.
+        expect: is told of kernels that the program will probably have, as early as possible.
+    """
+    get_backend("numpy")  # computes what is constant
     graph = without_small_branches(simplify(asg, fold))
     # one is left for what a kernel may need besides (partial results)
     limits = FusionLimits(max_operands=target.buffers - 1)
     donated = [*donated] or [False] * len(asg.inputs)
     graph = with_late_updates(fuse_graph(recognise(simplify(graph, fold), target), limits), donated)
-    c = Compiler(target, debug)
+    if expect is not None and not debug:
+        write_early(graph, target, donated, frozenset(CONTROL), expect)
+    c = Compiler(target, CONTROL, in_parts, debug)
     inputs = [c.input(k, t) for k, t in enumerate(graph.inputs)]
     where: list[Storage | int] = [v.storage if v.storage is not None else v.slot for v in inputs]  # type: ignore[misc]
     outs = c.graph(graph, inputs)
@@ -110,6 +122,7 @@ def compile_graph(asg: Asg, target: Target, donated: Sequence[bool], debug: bool
         steps=_grouped(steps),
         inputs=where,
         outputs=outputs,
+        in_types=graph.inputs,
         out_types=graph.out_types,
         new=list(dict.fromkeys(s.root for s in outputs if isinstance(s, Storage) and s.root.kind == OUTPUT)),
         overwritten=frozenset(overwritten),
@@ -118,7 +131,6 @@ def compile_graph(asg: Asg, target: Target, donated: Sequence[bool], debug: bool
         slots=c.slots,
         fixed=c.fixed,
         kernels=kernels,
-        graph=graph,
     )
 
 
@@ -160,14 +172,8 @@ def _finish(dispatch: Dispatch) -> None:
         dispatch.text = dispatch.make_source()
     else:
         assert dispatch.kernel is not None
-        dispatch.text = _source(dispatch.kernel, tuple(dispatch.rows.items()), tuple(dispatch.merged.items()))
+        dispatch.text = source_of(dispatch.kernel, tuple(dispatch.rows.items()), tuple(dispatch.merged.items()))
     assert all(size % ALIGNMENT == 0 for size in dispatch.sizes)
-
-
-@lru_cache(maxsize=4096)
-def _source(kernel: Kernel, rows: tuple[tuple[int, int], ...], merged: tuple[tuple[int, int], ...]) -> str:
-    """WGSL of a kernel; layers of a network share it."""
-    return source(kernel, rows=dict(rows), merged=dict(merged))
 
 
 def _grouped(steps: Sequence[Any]) -> list[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from backends.wgpu.built import Built
 from backends.wgpu.steps import (
     OUTPUT,
     Branch,
@@ -21,9 +22,6 @@ from backends.wgpu.steps import (
     inner_lists,
     walk,
 )  # fmt: skip
-
-if TYPE_CHECKING:
-    from backends.wgpu.built import Built
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def memory_of(built: Built) -> dict[str, int]:
         return where.nbytes if isinstance(where, Storage) else t.nbytes
 
     parts = {
-        "arguments": sum(map(size, finished.inputs, finished.graph.inputs)),
+        "arguments": sum(map(size, finished.inputs, finished.in_types)),
         "outputs": sum(map(size, finished.outputs, finished.out_types)),
         "constants": sum(-(-c.nbytes // 16) * 16 for c in finished.constants.values()),
         "temporaries": sum(finished.temporaries),
@@ -242,6 +240,7 @@ class Profile:
         Returns:
             The matplotlib figure.
         """
-        from backends.wgpu.profiling import plot
+        from backends.wgpu.timeline import timeline
 
-        return plot(self, path, ax)
+        title = f"{self.total * 1e6:,.1f} µs in {len(self.times)} kernels"
+        return timeline([(t.kernel.kind, t.spans) for t in self.times], title, path, ax)

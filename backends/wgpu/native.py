@@ -1,154 +1,74 @@
-"""Recording commands: the shortest way from Python to the GPU's queue.
+"""The shortest way from Python to the GPU's queue: the functions of `wgpu-native`.
 
 Recording a dispatch through the classes of the `wgpu` package costs several microseconds, calling its library directly
 costs one or two. So programs are lists of handles of the library, and `NativeRecorder` goes through such a list. Where the
 library does not look as expected, `ClassRecorder` does the same through the classes.
-
-A list has items of three kinds:
-    (DISPATCH, [(pipeline, bind group, x, y, z), ...])
-    (INDIRECT, [(pipeline, bind group, buffer, offset), ...])     the grid is in a buffer
-    (LOOP, LoopItems)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from backends.wgpu.classes import ClassRecorder
 from backends.wgpu.errors import gpu_errors, translated
+from backends.wgpu.recorder import Owner, Recorder
 
-if TYPE_CHECKING:
-    from backends.wgpu.device import Device
+_FUNCTIONS = """
+    DeviceCreateCommandEncoder CommandEncoderBeginComputePass ComputePassEncoderEnd ComputePassEncoderRelease
+    CommandEncoderFinish CommandEncoderRelease QueueSubmit CommandBufferRelease CommandEncoderCopyBufferToBuffer
+    ComputePassEncoderSetPipeline ComputePassEncoderSetBindGroup ComputePassEncoderDispatchWorkgroups
+    ComputePassEncoderDispatchWorkgroupsIndirect QueueWriteBuffer DevicePoll BufferMapAsync BufferGetConstMappedRange
+    BufferUnmap
+""".split()
 
-DISPATCH, INDIRECT, LOOP = 0, 1, 2
-# a loop's row number is low + high, so that a table of ROWS entries is enough for ROWS * ROWS rows
-ROWS = 4096
-# a longer program is handed over in parts, so that the GPU starts while the rest is recorded
-MOST_DISPATCHES = 4096
+
+class _Errors:
+    """Raises what the library says in a block."""
+
+    __slots__ = ("_device", "_doing", "_handler")
+
+    def __init__(self, handler: Any, device: Owner, doing: str):
+        self._handler, self._device, self._doing = handler, device, doing
+
+    def __enter__(self) -> None:
+        self._handler.capture("asgfn")
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        failed = self._handler.release("asgfn")
+        if failed is not None and error is None:
+            raise translated(failed[1], self._device, self._doing)
 
 
-class LoopItems(NamedTuple):
-    """A loop whose length is known.
+class Staging:
+    """A buffer that the CPU can read.
 
     Attributes:
-        rows: the numbers of its steps, in order.
-        numbered: whether its kernels read the number of the step.
-        even, odd: the lists of every other step; they differ in which of two memories is read and which is written.
+        buffer: as an object of the `wgpu` package; `native` is its handle.
+        status: what became of the request to read it; 0 while that is not known.
+        request: what is told to the library.
     """
 
-    rows: range
-    numbered: bool
-    even: list
-    odd: list
-
-
-class Recorder:
-    """Records lists into command buffers and submits them. One thread at a time: hold `device.lock`."""
-
-    def __init__(self, device: Device):
-        self.device = device
-        self.open = False
-        self._row: int | None = None  # of the innermost loop that is being recorded
-        self._count = 0
-
-    # ------------------------------------------------------------------ what the two kinds do differently
-    def handle(self, thing: Any) -> Any:
-        """What lists hold for an object of the `wgpu` package."""
-        raise NotImplementedError
-
-    def _begin(self) -> None:
-        raise NotImplementedError
-
-    def _submit(self) -> None:
-        raise NotImplementedError
-
-    def _dispatch(self, entries: Sequence[tuple]) -> None:
-        raise NotImplementedError
-
-    def _indirect(self, entries: Sequence[tuple]) -> None:
-        raise NotImplementedError
-
-    def _set_row(self, low: int, high: int) -> None:
-        raise NotImplementedError
-
-    def write(self, buffer: Any, data: np.ndarray) -> None:
-        """Queues a copy of the data into a buffer (of the `wgpu` package), before what is submitted later."""
-        self.flush()
-        with gpu_errors(self.device, "copying an array to the GPU"):
-            self.device.gpu.queue.write_buffer(buffer, 0, data)
-
-    # ------------------------------------------------------------------ recording
-    def play(self, items: Sequence[tuple]) -> None:
-        """Records a list."""
-        if not self.open:
-            self._begin()
-            self.open = True
-            self._count = 0
-            if self._row is not None:
-                self.row(self._row)
-        for kind, content in items:
-            if kind == DISPATCH:
-                self._dispatch(content)
-                self._count += len(content)
-            elif kind == INDIRECT:
-                self._indirect(content)
-                self._count += len(content)
-            else:
-                self._loop(content)
-                continue
-            if self._count > MOST_DISPATCHES:
-                self.flush()
-                self._begin()
-                self.open = True
-                self._count = 0
-                if self._row is not None:
-                    self.row(self._row)
-
-    def _loop(self, loop: LoopItems) -> None:
-        outer = self._row
-        odd = False
-        for number in loop.rows:
-            if loop.numbered:
-                self._row = number
-                self.row(number)
-            self.play(loop.odd if odd else loop.even)
-            odd = not odd
-        self._row = outer
-        if outer is not None and loop.numbered and self.open:
-            self.row(outer)
-
-    def row(self, number: int) -> None:
-        """What follows reads this as the number of its step."""
-        high, low = divmod(number, ROWS)
-        self._set_row(low * self.device.row_stride, high * self.device.row_stride)
-
-    def in_row(self, number: int | None) -> int | None:
-        """Commands recorded from now on belong to this step of a loop that Python runs; returns what held before."""
-        before, self._row = self._row, number
-        if number is not None and self.open:
-            self.row(number)
-        return before
-
-    def flush(self) -> None:
-        """Submits what was recorded, if anything."""
-        if self.open:
-            self.open = False
-            self._submit()
+    def __init__(self, buffer: Any, status: Any, request: Any):
+        self.buffer, self.native = buffer, buffer._internal
+        self.status, self.request = status, request
 
 
 class NativeRecorder(Recorder):
     """Calls the library of `wgpu-native` directly."""
 
-    def __init__(self, device: Device):
+    def __init__(self, device: Owner):
         super().__init__(device)
         from wgpu.backends.wgpu_native import _api, ffi, lib
 
         self._ffi, self._lib = ffi, lib
-        self._errors = _api.error_handler
-        self._errors.capture, self._errors.release  # noqa: B018  # AttributeError if it is another library
+        for name in _FUNCTIONS:
+            getattr(lib, "wgpu" + name)  # AttributeError if it is another library
+        self._handler = _api.error_handler
+        self._handler.capture, self._handler.release  # noqa: B018
         self._null = ffi.NULL
         self._set_pipeline = lib.wgpuComputePassEncoderSetPipeline
         self._set_group = lib.wgpuComputePassEncoderSetBindGroup
@@ -156,30 +76,60 @@ class NativeRecorder(Recorder):
         self._dispatch_indirect = lib.wgpuComputePassEncoderDispatchWorkgroupsIndirect
         self._native = device.gpu._internal
         self._queue = device.gpu.queue._internal
+        self._row_group = device.rows.group._internal
         self._offsets = ffi.new("uint32_t[2]")
         self._commands = ffi.new("WGPUCommandBuffer[1]")
         self._encoder = self._pass = None
 
+        @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
+        def mapped(status: int, message: Any, place: Any, unused: Any) -> None:
+            ffi.cast("int32_t *", place)[0] = status
+
+        self._mapped = mapped
+
     def handle(self, thing: Any) -> Any:
         return thing._internal
 
+    def _errors(self, doing: str) -> _Errors:
+        return _Errors(self._handler, self.device, doing)
+
+    # ------------------------------------------------------------------ commands
     def _begin(self) -> None:
-        self._errors.capture("asgfn")
         self._encoder = self._lib.wgpuDeviceCreateCommandEncoder(self._native, self._null)
+
+    def _begin_pass(self) -> None:
         self._pass = self._lib.wgpuCommandEncoderBeginComputePass(self._encoder, self._null)
+
+    def _end_pass(self) -> None:
+        self._lib.wgpuComputePassEncoderEnd(self._pass)
+        self._lib.wgpuComputePassEncoderRelease(self._pass)
+        self._pass = None
 
     def _submit(self) -> None:
         lib = self._lib
-        lib.wgpuComputePassEncoderEnd(self._pass)
-        self._commands[0] = lib.wgpuCommandEncoderFinish(self._encoder, self._null)
-        lib.wgpuQueueSubmit(self._queue, 1, self._commands)
-        lib.wgpuCommandBufferRelease(self._commands[0])
-        lib.wgpuComputePassEncoderRelease(self._pass)
-        lib.wgpuCommandEncoderRelease(self._encoder)
-        self._encoder = self._pass = None
-        failed = self._errors.release("asgfn")
+        commands = lib.wgpuCommandEncoderFinish(self._encoder, self._null)
+        self._drop()
+        try:
+            # the library ends the process if it is given commands that have an error, those for a lost device among them
+            self._errors_so_far("running a program")
+            self._commands[0] = commands
+            lib.wgpuQueueSubmit(self._queue, 1, self._commands)
+        finally:
+            lib.wgpuCommandBufferRelease(commands)
+
+    def _errors_so_far(self, doing: str) -> None:
+        """Raises what went wrong since the block of `_errors` began."""
+        failed = self._handler.release("asgfn")
+        self._handler.capture("asgfn")
         if failed is not None:
-            raise translated(failed[1], self.device, "running a program")
+            raise translated(failed[1], self.device, doing)
+
+    def _drop(self) -> None:
+        if self._pass is not None:
+            self._lib.wgpuComputePassEncoderRelease(self._pass)
+        if self._encoder is not None:
+            self._lib.wgpuCommandEncoderRelease(self._encoder)
+        self._encoder = self._pass = None
 
     def _dispatch(self, entries: Sequence[tuple]) -> None:
         encoder, null = self._pass, self._null
@@ -198,48 +148,49 @@ class NativeRecorder(Recorder):
 
     def _set_row(self, low: int, high: int) -> None:
         self._offsets[0], self._offsets[1] = low, high
-        self._set_group(self._pass, 1, self.device.row_group._internal, 2, self._offsets)
+        self._set_group(self._pass, 1, self._row_group, 2, self._offsets)
+
+    def _copy(self, source: Any, target: Any, nbytes: int) -> None:
+        self._lib.wgpuCommandEncoderCopyBufferToBuffer(self._encoder, source._internal, 0, target._internal, 0, nbytes)
+
+    def _write(self, buffer: Any, data: np.ndarray) -> None:
+        self._lib.wgpuQueueWriteBuffer(self._queue, buffer._internal, 0, self._ffi.from_buffer(data), data.nbytes)
+
+    # ------------------------------------------------------------------ waiting
+    def _finish(self) -> None:
+        with self._errors("waiting for the GPU"):
+            self._lib.wgpuDevicePoll(self._native, True, self._null)
+
+    def _new_staging(self, size: int) -> Staging:
+        import wgpu
+
+        usage = wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.MAP_READ
+        with gpu_errors(self.device, f"asking for {size:,} bytes that the CPU can read"):
+            buffer = self.device.gpu.create_buffer(size=size, usage=usage)
+        status = self._ffi.new("int32_t[1]")
+        request = self._ffi.new("WGPUBufferMapCallbackInfo *")
+        request.mode = self._lib.WGPUCallbackMode_AllowProcessEvents
+        request.callback = self._mapped
+        request.userdata1 = status
+        return Staging(buffer, status, request)
+
+    def _contents(self, staging: Staging, nbytes: int) -> np.ndarray:
+        lib, status = self._lib, staging.status
+        status[0] = 0
+        with self._errors("reading an array back"):
+            lib.wgpuBufferMapAsync(staging.native, lib.WGPUMapMode_Read, 0, nbytes, staging.request[0])
+        with self._errors("reading an array back"):
+            while not status[0]:
+                lib.wgpuDevicePoll(self._native, True, self._null)
+            if status[0] != lib.WGPUMapAsyncStatus_Success:
+                raise translated(f"mapping memory ended with status {status[0]}", self.device, "reading an array back")
+            result = np.empty(nbytes, np.uint8)
+            self._ffi.memmove(result, lib.wgpuBufferGetConstMappedRange(staging.native, 0, nbytes), nbytes)
+            lib.wgpuBufferUnmap(staging.native)
+        return result
 
 
-class ClassRecorder(Recorder):
-    """Goes through the classes of the `wgpu` package: slower, but the package's public interface."""
-
-    def __init__(self, device: Device):
-        super().__init__(device)
-        self._encoder: Any = None
-        self._pass: Any = None
-
-    def handle(self, thing: Any) -> Any:
-        return thing
-
-    def _begin(self) -> None:
-        with gpu_errors(self.device, "recording a program"):
-            self._encoder = self.device.gpu.create_command_encoder()
-            self._pass = self._encoder.begin_compute_pass()
-
-    def _submit(self) -> None:
-        with gpu_errors(self.device, "running a program"):
-            self._pass.end()
-            self.device.gpu.queue.submit([self._encoder.finish()])
-            self._encoder = self._pass = None
-
-    def _dispatch(self, entries: Sequence[tuple]) -> None:
-        for pipeline, group, x, y, z in entries:
-            self._pass.set_pipeline(pipeline)
-            self._pass.set_bind_group(0, group)
-            self._pass.dispatch_workgroups(x, y, z)
-
-    def _indirect(self, entries: Sequence[tuple]) -> None:
-        for pipeline, group, buffer, offset in entries:
-            self._pass.set_pipeline(pipeline)
-            self._pass.set_bind_group(0, group)
-            self._pass.dispatch_workgroups_indirect(buffer, offset)
-
-    def _set_row(self, low: int, high: int) -> None:
-        self._pass.set_bind_group(1, self.device.row_group, [low, high])
-
-
-def recorder_of(device: Device) -> Recorder:
+def recorder_of(device: Owner) -> Recorder:
     """The fastest recorder that works with the installed library."""
     try:
         return NativeRecorder(device)

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from asgfn.errors import BackendError
-from asgfn.tracing import ConcreteArray
 from backends.wgpu.binding import Odd
 from backends.wgpu.buffers import duplicate
+from backends.wgpu.built import Built
 from backends.wgpu.errors import gpu_errors
 from backends.wgpu.inspection import KernelTime, Profile, record_of
-from backends.wgpu.native import ROWS
 from backends.wgpu.running import Run
 from backends.wgpu.steps import Dispatch, Loop
-
-if TYPE_CHECKING:
-    from backends.wgpu.program import Program
 
 _QUERIES = 2048  # of a query set; each kernel takes two
 
 
-def profile(program: Program, arrays: Sequence[ConcreteArray], repeats: int) -> Profile:
+def profile(built: Built, arguments: Callable[[], list[Any]], repeats: int) -> Profile:
     """Runs a program with a pass of its own, and two time stamps, for each kernel.
+
+    Arguments:
+        arguments: gives what to call it with.
 
     Raises:
         BackendError: the adapter has no time stamps.
     """
     if repeats < 1:
         raise ValueError(f"profile: repeats must be at least 1, got {repeats}")
-    built = program.built
     device = built.device
     if not device.has_timestamps:
         raise BackendError(
@@ -50,10 +48,10 @@ def profile(program: Program, arrays: Sequence[ConcreteArray], repeats: int) -> 
     last: dict[Dispatch, list[tuple[float, float]]] = {}
     for turn in range(repeats + 1):  # the first one warms up
         clock = _Clock(device)
-        arguments = program.place(built, arrays)
+        values = arguments()
         for k in built.finished.overwritten:
-            arguments[k] = duplicate(arguments[k])
-        built(arguments, Timed)
+            values[k] = duplicate(values[k])
+        built(values, Timed)
         last = defaultdict(list)
         origin = min((start for start, _, _ in clock.spans), default=0)
         for start, end, dispatch in clock.spans:
@@ -111,8 +109,7 @@ class _Clock:
             work.set_pipeline(dispatch.pipeline.native)
             work.set_bind_group(0, binding.group(dispatch, odd))
             if dispatch.rows:
-                high, low = divmod(row or 0, ROWS)
-                work.set_bind_group(1, device.row_group, [low * device.row_stride, high * device.row_stride])
+                work.set_bind_group(1, device.rows.group, device.rows.offsets(row or 0))
             if dispatch.guard is None:
                 work.dispatch_workgroups(*dispatch.grid)
             else:
@@ -127,6 +124,7 @@ class _Clock:
         if not self._waiting:
             return
         count = 2 * len(self._waiting)
+        self.device.recorder.flush()  # of what came before
         with gpu_errors(self.device, "timing kernels"):
             self._encoder.resolve_query_set(self._queries, 0, count, self._results, 0)
             queue = self.device.gpu.queue
@@ -147,34 +145,3 @@ def _period(device: Any) -> float:
         return float(lib.wgpuQueueGetTimestampPeriod(device.gpu.queue._internal)) or 1.0
     except (ImportError, AttributeError):
         return 1.0  # the standard's unit
-
-
-def plot(profile: Profile, path: Any = None, ax: Any = None) -> Any:
-    """See `Profile.plot`."""
-    from asgfn.plot import palette
-    from asgfn.plot.figures import check_path, figure_of, new_figure, save
-
-    if path is not None:
-        check_path(path)
-    kinds = list(dict.fromkeys(t.kernel.kind for t in profile.times))
-    if ax is None:
-        ax = new_figure(9, 1.2 + 0.3 * max(len(kinds), 2)).add_axes((0.16, 0.28, 0.81, 0.6))
-    colours = dict(zip(kinds, _COLOURS * len(kinds), strict=False))
-    for t in profile.times:
-        bars = [(start * 1e6, length * 1e6) for start, length in t.spans]
-        row = kinds.index(t.kernel.kind)
-        ax.broken_barh(
-            bars, (row - 0.35, 0.7), facecolors=colours[t.kernel.kind], edgecolors=palette.PAPER, linewidth=0.3
-        )
-    ax.set_yticks(range(len(kinds)), kinds)
-    ax.invert_yaxis()
-    ax.set_xlabel("µs since the first kernel")
-    ax.set_title(f"{profile.total * 1e6:,.1f} µs in {len(profile.times)} kernels", color=palette.INK)
-    figure = figure_of(ax)
-    if path is not None:
-        save(figure, path)
-    return figure
-
-
-# Okabe and Ito's colours, which colour-blind readers tell apart
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")

@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,13 +16,12 @@ from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, concrete, resident
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built
+from backends.wgpu.cache import compiled
 from backends.wgpu.device import Device
-from backends.wgpu.finish import Finished, compile_graph
+from backends.wgpu.finish import Finished
 from backends.wgpu.inspection import KernelRecord, Profile, describe, host_nodes, kernel_records, memory_of
+from backends.wgpu.pause import no_collection
 from backends.wgpu.steps import Host, walk
-
-if TYPE_CHECKING:
-    from backends.wgpu import WgpuBackend
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()
@@ -47,18 +46,25 @@ def _references(buffers: Sequence[Any], k: int) -> int:
 _NOBODY_ELSE = (lambda x: _references([x.buffer], 0))(concrete(np.zeros(()), ArrayType((), np.float64)))
 
 
+class Home(Protocol):
+    """The backend that a program's arrays belong to; its device is a new one if the last one was lost."""
+
+    @property
+    def device(self) -> Device: ...
+
+
 class Program:
     """An executable; see `asgfn.backend.Executable`. It is compiled for the device when it is needed, and anew if the
     device was lost."""
 
-    def __init__(self, backend: WgpuBackend, asg: Asg, donated: Sequence[bool], debug: bool):
+    def __init__(self, backend: Home, asg: Asg, donated: Sequence[bool], debug: bool):
         self._backend = weakref.ref(backend)
         self.asg, self.donated, self.debug = asg, tuple(donated), debug
         self._built: Built | None = None
         self._lock = threading.Lock()
 
     @property
-    def backend(self) -> WgpuBackend:
+    def backend(self) -> Home:
         backend = self._backend()
         assert backend is not None
         return backend
@@ -72,9 +78,10 @@ class Program:
         device = self.backend.device
         with self._lock:
             if self._built is None or self._built.device is not device:
-                finished = compile_graph(self.asg, device.target, self.donated, self.debug)
+                with no_collection():
+                    finished = compiled(self.asg, device.target, self.donated, self.debug, device.expect)
+                    self._built = Built(device, finished)
                 warn_of_host_nodes(finished)
-                self._built = Built(device, finished)
             return self._built
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
@@ -136,7 +143,8 @@ class Program:
         """How long the GPU takes for each kernel. See `asgfn.jit.Compiled.profile`."""
         from backends.wgpu.profiling import profile
 
-        return profile(self, arrays, repeats)
+        built = self.built
+        return profile(built, lambda: self.place(built, arrays), repeats)
 
 
 def mirrored(device: Device, x: ConcreteArray) -> DeviceBuffer:

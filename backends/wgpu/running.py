@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,9 @@ from asgfn.tracing.trace import check_finite
 from backends.numpy.program import plan as host_plan
 from backends.wgpu.binding import Binding, Odd
 from backends.wgpu.buffers import from_storage, read, to_storage
+from backends.wgpu.device import Device
+from backends.wgpu.finish import Finished
 from backends.wgpu.steps import Branch, Check, Commands, Download, Host, Loop, Storage, Upload, While
-
-if TYPE_CHECKING:
-    from backends.wgpu.built import Built
 
 # a loop with a condition runs so many steps, at most, before the host looks whether it has ended
 MOST_STEPS = 64
@@ -32,10 +31,8 @@ class Run:
         env: host arrays by slot.
     """
 
-    def __init__(self, built: Built, binding: Binding, inputs: Sequence[Any]):
-        self.built, self.binding = built, binding
-        self.device = built.device
-        finished = built.finished
+    def __init__(self, device: Device, finished: Finished, binding: Binding, inputs: Sequence[Any]):
+        self.device, self.binding = device, binding
         self.env: list[Any] = [None] * finished.slots
         for slot, value in finished.fixed.items():
             self.env[slot] = value
@@ -44,7 +41,7 @@ class Run:
                 self.env[where] = value
 
     def record(self, parts: Sequence[tuple[Commands, Odd]], row: int | None) -> None:
-        """Records and submits commands, in these turns of the loops around and this row of a loop that the host runs."""
+        """Records commands, in these turns of the loops around and this row of a loop that the host runs."""
         recorder = self.device.recorder
         with self.device.lock:
             lists = [self.binding.items(commands, odd) for commands, odd in parts]
@@ -54,7 +51,6 @@ class Run:
                     recorder.play(items)
             finally:
                 recorder.in_row(None)
-                recorder.flush()
 
     def execute(self, steps: Sequence[Any], odd: Odd = (), row: int | None = None) -> None:
         """Runs steps, in a row of a loop that the host runs."""
@@ -62,6 +58,8 @@ class Run:
             if isinstance(step, Commands):
                 self.record([(step, odd)], row)
             elif isinstance(step, Host):
+                with self.device.lock:
+                    self.device.recorder.flush()  # the GPU can work on it in the meantime
                 outs = step.function([self.env[k] for k in step.inputs])
                 for slot, value in zip(step.outputs, outs, strict=True):
                     self.env[slot] = value
@@ -71,7 +69,7 @@ class Run:
                 memory = self.binding.memory(step.storage, odd)
                 stored = to_storage(np.asarray(self.env[step.slot], step.aval.dtype), self.device.target.types)
                 with self.device.lock:
-                    self.device.recorder.write(memory.buffer, stored)
+                    self.device.recorder.write(memory, stored)
             elif isinstance(step, Branch):
                 number = min(max(int(self.env[step.slot]), 0), len(step.lists) - 1)
                 self.execute(step.lists[number], odd, row)

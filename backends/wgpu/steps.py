@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from asgfn.backend import get_backend
 from asgfn.graph.types import ArrayType, SourceInfo
 from backends.kernels import ir
 
@@ -95,6 +97,7 @@ class Dispatch:
 
     Attributes:
         storages, sizes, written: its memories, how many bytes of each it sees, and whether it writes to it.
+        offsets: by position, the byte of a memory where what it sees starts, if that is not its first.
         kernel: what it computes; or `make_source` gives WGSL.
         rows: positions of memories that are one row of a larger one, and a row's number of elements.
         in_place: pairs of positions (read, written) that may be the same memory.
@@ -110,6 +113,7 @@ class Dispatch:
     kernel: ir.Kernel | None = None
     make_source: Callable[[], str] | None = None
     rows: dict[int, int] = field(default_factory=dict)
+    offsets: dict[int, int] = field(default_factory=dict)
     in_place: tuple[tuple[int, int], ...] = ()
     guard: Guard | None = None
     guard_entry: int = -1
@@ -178,6 +182,33 @@ class Guard:
 
 
 # ---------------------------------------------------------------------------------------------- on the host
+@dataclass(frozen=True)
+class NodeCall:
+    """Computes a node with NumPy."""
+
+    primitive: Any
+    in_types: tuple[ArrayType, ...]
+    out_types: tuple[ArrayType, ...]
+    params: Any
+
+    @cached_property
+    def kernel(self) -> Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]:
+        return get_backend("numpy").kernel(self.primitive, self.in_types, self.out_types, self.params)
+
+    def __call__(self, values: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return self.kernel(values)
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """Gives its operand another shape."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, values: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return [values[0].reshape(self.shape)]
+
+
 @dataclass(eq=False)
 class Host:
     """A node that Python computes.
@@ -186,7 +217,7 @@ class Host:
         why: the reason; `is_wanted`: it is what the user asked for (a call of Python).
     """
 
-    function: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+    function: NodeCall | Reshape
     inputs: list[int]  # slots
     outputs: list[int]
     name: str = ""

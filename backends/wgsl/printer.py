@@ -30,9 +30,11 @@ from backends.kernels.ir import (
     Loop,
     Memory,
     Store,
+    StoreMatrix,
     Value,
     Variable,
 )  # fmt: skip
+from backends.wgsl.matrices import EXTENSION, Emulated, Native
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,19 @@ class Dialect:
 
     Attributes:
         enables_subgroups: whether `enable subgroups;` must be written (browsers, Dawn) or must not (naga).
+        has_matrices: whether it knows matrices of subgroups. If not, they are emulated: that is slow, and for trying out
+            kernels where there are no tensor cores.
+        subgroup: threads of a subgroup, where there are no matrices and they are only thought to be together.
     """
 
     name: str
     enables_subgroups: bool
+    has_matrices: bool = False
+    subgroup: int = 32
 
 
 NAGA = Dialect("naga", False)
-DAWN = Dialect("dawn", True)
+DAWN = Dialect("dawn", True, has_matrices=True)
 
 INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^",
@@ -71,9 +78,12 @@ BUILTINS = {
     "group_z": ("workgroup_id", "vec3<u32>"),
     "subgroup_size": ("subgroup_size", "u32"),
     "subgroup_thread": ("subgroup_invocation_id", "u32"),
+    "subgroup": ("subgroup_id", "u32"),
 }
 # operations whose result is not named even if it is used more than once
 _CHEAP = frozenset(("constant", "loop"))
+# an expression is written in another as long as it is nested no deeper than this; compilers give up at some depth
+_DEEPEST = 24
 
 
 def source(
@@ -101,7 +111,9 @@ class _Printer:
         self.lines: list[str] = []
         self.uses: Counter[Value] = Counter()
         self.text: dict[Value, str] = {}
+        self.nesting: dict[Value, int] = {}  # of values that have no name
         self.builtins: set[str] = set()
+        self.matrices: Native | Emulated = Native() if dialect.has_matrices else Emulated(dialect.subgroup)
         self.wide_loads: dict[tuple, str] = {}
         self.not_finite: dict[str, int] = {}  # names of infinities and NaNs, and their bits
 
@@ -112,8 +124,11 @@ class _Printer:
         body, self.lines = self.lines, []
         if "f16" in kernel.features or any(m.dtype == F16 for m in (*kernel.memories, *kernel.shared, *kernel.private)):
             self.lines.append("enable f16;")
-        if "subgroups" in kernel.features and self.dialect.enables_subgroups:
+        with_matrices = "matrices" in kernel.features
+        if ("subgroups" in kernel.features or with_matrices) and self.dialect.enables_subgroups:
             self.lines.append("enable subgroups;")
+        if with_matrices and self.dialect.has_matrices:
+            self.lines += EXTENSION
         for k, memory in enumerate(m for m in kernel.memories if m not in self.merged):
             access = "read_write" if memory.written else "read"
             self.lines.append(f"@group(0) @binding({k}) var<storage, {access}> {memory.name}: array<{_element_type(memory)}>;")
@@ -121,6 +136,9 @@ class _Printer:
             self.lines.append(f"@group(1) @binding({k}) var<uniform> row_number{k}: vec4<u32>;")
         for memory in kernel.shared:
             self.lines.append(f"var<workgroup> {memory.name}: array<{_element_type(memory)}, {memory.size}>;")
+        self.lines += self.matrices.declarations()
+        if with_matrices and not self.dialect.has_matrices:
+            self.builtins.add("thread")
         arguments = ", ".join(f"@builtin({name}) {name}: {t}" for name, t in sorted({BUILTINS[n] for n in self.builtins}))
         self.lines.append(f"@compute @workgroup_size({', '.join(map(str, kernel.workgroup))})")
         self.lines.append(f"fn main({arguments}) {{")
@@ -146,7 +164,7 @@ class _Printer:
                 if isinstance(s, Store):
                     needed.append(s.place)
                     needed.extend(s.value if isinstance(s.value, tuple) else (s.value,))
-                elif isinstance(s, Atomic):
+                elif isinstance(s, (Atomic, StoreMatrix)):
                     needed.extend((s.place, s.value))
                 elif isinstance(s, Variable):
                     needed.append(s.start)
@@ -176,11 +194,15 @@ class _Printer:
             if isinstance(s, Let):
                 self._let(s.value, pad)
             elif isinstance(s, Variable):
-                self.lines.append(f"{pad}var {s.name}: {s.dtype} = {self._use(s.start)};")
+                dtype = self.matrices.type(s.dtype) if s.dtype.startswith("subgroup_matrix") else s.dtype
+                self.lines.append(f"{pad}var {s.name}: {dtype} = {self._use(s.start)};")
             elif isinstance(s, Assign):
                 self.lines.append(f"{pad}{s.variable.name} = {self._use(s.value)};")
             elif isinstance(s, Store):
                 self._store(s, pad)
+            elif isinstance(s, StoreMatrix):
+                at, text = self._use(s.place), self._use(s.value)
+                self.lines.append(pad + self.matrices.store(s.memory, at, s.value, text, s.stride))
             elif isinstance(s, Atomic):
                 place = self._element(s.memory, s.place)
                 self.lines.append(f"{pad}{s.operation}(&{place}, {self._use(s.value)});")
@@ -207,9 +229,12 @@ class _Printer:
             return
         written = value.op in ("read", "load") and (value.op == "read" or value.attr[0].written)
         # what threads do together is done where all of them are, not where one of them uses it
-        together = value.op.startswith("subgroup_")
+        together = value.op.startswith("subgroup_") or value.op in ("load_matrix", "multiply_matrices")
         if self.uses[value] == 1 and not written and not together and value.op != "load":
-            return  # written where it is used
+            nesting = 1 + max((self.nesting.get(a, 0) for a in value.args), default=0)
+            if nesting <= _DEEPEST:
+                self.nesting[value] = nesting
+                return  # written where it is used
         if value.op == "builtin":
             return
         self.lines.append(f"{pad}let {value.name} = {self._expression(value, pad)};")
@@ -244,6 +269,8 @@ class _Printer:
             return value.name
         if op == "read":
             return value.attr.name
+        if op == "builtin" and value.attr == "subgroup" and self.matrices.subgroup() is not None:
+            return str(self.matrices.subgroup())
         if op == "builtin":
             name, t = BUILTINS[value.attr]
             self.builtins.add(value.attr)
@@ -251,6 +278,13 @@ class _Printer:
         if op == "load":
             return self._load(value, pad)
         args = [self._use(a) for a in value.args]
+        if op == "zero_matrix":
+            return self.matrices.zero(value.dtype)
+        if op == "load_matrix":
+            return self.matrices.load(value, args[0])
+        if op == "multiply_matrices":
+            left, right, total = value.args
+            return self.matrices.multiply(left, right, total, args)
         if op == "select":
             return f"select({args[2]}, {args[1]}, {args[0]})"
         if op == "convert":

@@ -20,7 +20,13 @@ from backends.kernels.schedules.attention_forward import MINUS_INFINITY, Exchang
 from backends.kernels.schedules.attention_range import key_tiles, latest_first, query_tiles
 from backends.kernels.schedules.attention_tiles import WIDE, Tiling, groups
 from backends.kernels.schedules.attention_work import (
-    Layout, Operand, Tile, Work, new_tile, wide_memory, written_twice,
+    Layout,
+    Operand,
+    Tile,
+    Work,
+    new_tile,
+    wide_memory,
+    written_twice,
 )  # fmt: skip
 from backends.kernels.target import Target
 
@@ -45,7 +51,9 @@ def _write(
     wanted = kind.outputs(layout)
     rows = (ROWS, F32, layout.batches * layout.rows * WIDE)
     extent, size = (tiling.rows, layout.rows) if kind is _Queries else (tiling.columns, layout.columns)
-    work = Work(layout, tiling, target, -(-size // extent), [m for m in memories if m[0].number in wanted], [rows], previous)
+    work = Work(
+        layout, tiling, target, -(-size // extent), [m for m in memories if m[0].number in wanted], [rows], previous
+    )
     memory = work.memories[ROWS]
     memory.width, memory.size = WIDE, memory.size // WIDE
     with work.b.when(work.inside):
@@ -135,7 +143,14 @@ class _Side:
                 change = b.op("mul", weight, b.op("sub", b.read(changes_of_weights[i][c]), weighted))
                 weights[i].append(weight if inside is None else b.select(inside, weight, zero))
                 # what the expression makes of the gradient of a score: with the rest of softmax's derivative put in as 1
-                work.e.given({form.exponentials: change, g.weight_gradient: one, form.total: one, **dict.fromkeys(g.row_sums, zero)})
+                work.e.given(
+                    {
+                        form.exponentials: change,
+                        g.weight_gradient: one,
+                        form.total: one,
+                        **dict.fromkeys(g.row_sums, zero),
+                    }
+                )
                 for line, dot in zip(found, gradient_of, strict=True):
                     element = work.pair(self._reads(dot), changes)
                     line[i].append(element if inside is None else b.select(inside, element, zero))
@@ -194,7 +209,9 @@ class _Queries(_Side):
             changes = layout.places(work.batch, row, None)
             total = work.f32(0.0)
             for j in range(work.feature_groups(layout.value_size)):
-                group, inside = work.bounded(work.x + j * self.tiling.across, groups(layout.value_size), self.tiling.across)
+                group, inside = work.bounded(
+                    work.x + j * self.tiling.across, groups(layout.value_size), self.tiling.across
+                )
                 gradient = self.gradients.load(work.row(i), group)
                 lanes = work.group_of(result, layout.value_size, changes, group)
                 part = work.f32(0.0)

@@ -8,16 +8,22 @@ Source: T. Dao, FlashAttention-2: Faster Attention with Better Parallelism and W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from backends.kernels import index as ix
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, F32, Value, Variable
+from backends.kernels.ir import BOOL, Value, Variable
 from backends.kernels.lowering import Argument, Plan, Stage
 from backends.kernels.schedules.attention_range import key_tiles, latest_first
 from backends.kernels.schedules.attention_tiles import WIDE, Tiling, groups
 from backends.kernels.schedules.attention_work import (
-    LOWEST, Layout, Operand, Tile, Work, new_tile, placed, wide_memory, written_twice,
+    LOWEST,
+    Layout,
+    Operand,
+    Tile,
+    Work,
+    new_tile,
+    wide_memory,
+    written_twice,
 )  # fmt: skip
 from backends.kernels.target import Target
 
@@ -31,9 +37,7 @@ def forward(layout: Layout, tiling: Tiling, target: Target) -> Plan:
 
 def _write(layout: Layout, tiling: Tiling, target: Target, previous: Work | None) -> tuple[Work, Stage]:
     form = layout.form
-    outputs = [
-        (Argument("output", k), target.types.storage(t.dtype), t.size) for k, t in enumerate(form.asg.out_types)
-    ]
+    outputs = [(Argument("output", k), target.types.storage(t.dtype), t.size) for k, t in enumerate(form.asg.out_types)]
     tiles = -(-layout.rows // tiling.rows)
     work = Work(layout, tiling, target, tiles, outputs, previous=previous)
     with work.b.when(work.inside):
@@ -47,14 +51,19 @@ class _Forward:
         self.work, self.b, self.layout, self.tiling = work, work.b, work.layout, work.tiling
         layout, tiling = self.layout, self.tiling
         self.number = latest_first(work)
-        self.rows = [work.bounded(self.number * tiling.rows + work.row(i), layout.rows, tiling.rows) for i in range(tiling.thread_rows)]
+        self.rows = [
+            work.bounded(self.number * tiling.rows + work.row(i), layout.rows, tiling.rows)
+            for i in range(tiling.thread_rows)
+        ]
         self.features = work.feature_groups(layout.value_size)
 
     def write(self) -> None:
         work, b, layout, tiling = self.work, self.b, self.layout, self.tiling
         queries = new_tile(work, tiling.rows, layout.size)
         keys = new_tile(work, tiling.columns, max(layout.size, layout.value_size), columns=True)
-        weights = Tile(work, wide_memory(work, tiling.rows * tiling.columns // WIDE), tiling.rows, tiling.columns // WIDE)
+        weights = Tile(
+            work, wide_memory(work, tiling.rows * tiling.columns // WIDE), tiling.rows, tiling.columns // WIDE
+        )
         exchange = Exchange(work)
         work.fill(queries, layout.query, layout.size, lambda row: self._row_places(row))
         largest = [b.variable(work.f32(LOWEST)) for _ in self.rows]
@@ -100,7 +109,9 @@ class _Forward:
         for i, line in enumerate(products):
             scores = []
             for c, product in enumerate(line):
-                column, inside = work.bounded(tile * self.tiling.columns + work.column(c), layout.columns, self.tiling.columns)
+                column, inside = work.bounded(
+                    tile * self.tiling.columns + work.column(c), layout.columns, self.tiling.columns
+                )
                 changes = layout.places(work.batch, self.rows[i][0], column)
                 work.e.given({form.product: b.read(product)})
                 element = work.score(changes)
@@ -119,7 +130,15 @@ class _Forward:
             places = layout.places(work.batch, row, None)
             with b.when(inside):
                 for j, part in enumerate(result[i]):
-                    put_features(work, Argument("output", 0), output, places, j, b.op("mul", b.read(part), factor), layout.value_size)
+                    put_features(
+                        work,
+                        Argument("output", 0),
+                        output,
+                        places,
+                        j,
+                        b.op("mul", b.read(part), factor),
+                        layout.value_size,
+                    )
                 if len(form.asg.outputs) > 1:
                     with b.when(b.op("eq", b.index(work.x), work.i32(0), dtype=BOOL)):
                         memory = work.memories[Argument("output", 1)]
@@ -147,10 +166,13 @@ class Exchange:
         found: list[Value] = []
         for g in range(self.wide):
             parts = [
-                b.load_vector(self.memory, b.index((self.work.y * t.across + x) * self.wide + g)) for x in range(t.across)
+                b.load_vector(self.memory, b.index((self.work.y * t.across + x) * self.wide + g))
+                for x in range(t.across)
             ]
             while len(parts) > 1:
-                parts = [b.op(op, *parts[k : k + 2]) if k + 1 < len(parts) else parts[k] for k in range(0, len(parts), 2)]
+                parts = [
+                    b.op(op, *parts[k : k + 2]) if k + 1 < len(parts) else parts[k] for k in range(0, len(parts), 2)
+                ]
             found += [b.lane(parts[0], k) for k in range(WIDE)]
         return found[: len(numbers)]
 

@@ -47,7 +47,7 @@ class Layout:
         assert frame.found
         terms = frame.terms
         self.size = frame.size
-        self.query, self.key = (Operand(*o, frame.inner) for o in (frame.query, frame.key))
+        self.query, self.key = (Operand(value, at, frame.inner) for value, at in (frame.query, frame.key))
         self.gradient: Operand | None = None
         g = form.gradient
         dots = {asg.first_outputs[u.node]: u for u in frame.uses}
@@ -159,7 +159,7 @@ class Work:
                 self.memories[argument] = b.argument(f"in{k}", types.storage(t.dtype), t.size)
             inputs.append(self.memories.get(argument))
         assert all(not t.shape for t in self.asg.constant_types)
-        self.e = Forced(b, self.asg, types, inputs, [None] * len(self.asg.constants))  # type: ignore[arg-type]
+        self.e: Forced = Forced(b, self.asg, types, inputs, [None] * len(self.asg.constants))  # type: ignore[arg-type]
         self.e.forced = {}
         for argument, dtype, size in (*extra, *outputs):
             self.memories[argument] = b.argument(f"{argument.kind}{argument.number}", dtype, size)
@@ -314,7 +314,9 @@ class Work:
         return -(-groups(size) // self.tiling.across)
 
     # ------------------------------------------------------------------ results
-    def put(self, argument: Argument, output: Operand, changes: dict, group: Index, lanes: Sequence[Value], size: int) -> None:
+    def put(
+        self, argument: Argument, output: Operand, changes: dict, group: Index, lanes: Sequence[Value], size: int
+    ) -> None:
         """Stores four neighbouring features of an output."""
         b, memory = self.b, self.memories[argument]
         t = self.asg.value_types[output.value]
@@ -368,7 +370,7 @@ def wide_memory(work: Work, size: int) -> Memory:
 
 
 def _named(axis: Index, index: Index) -> dict:
-    return {a: index for a in axis.terms}
+    return dict.fromkeys(axis.terms, index)
 
 
 def _is_wide(place: Index) -> bool:

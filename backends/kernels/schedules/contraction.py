@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from asgfn.graph.asg import Asg
+from asgfn.graph.asg import Asg, Node, Params
 from asgfn.graph.edit import GraphBuilder, extract, prune
+from asgfn.graph.types import ArrayType
+from asgfn.primitives.shaping import transpose_p
 from backends.kernels.autotune import Problem, choose
+from backends.kernels.elements_conv import ConvolutionAxes
+from backends.kernels.ir import U32
 from backends.kernels.lowering import (
     Argument,
     Plan,
@@ -20,8 +25,15 @@ from backends.kernels.lowering import (
 from backends.kernels.schedules.contraction_direct import direct, skinny, sum_parts
 from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region, partial_sums
 from backends.kernels.schedules.matmul import matmul
-from backends.kernels.schedules.tiles import Direct, Schedule, Skinny, Tile
+from backends.kernels.schedules.matmul_tensor import matmul_tensor
+from backends.kernels.schedules.tensor_maxima import groups_of, maxima
+from backends.kernels.schedules.tensor_pieces import pieces_of
+from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, TensorTile, Tile
 from backends.kernels.target import Target
+
+# a convolution's kernel is brought into another order if it has so many output features, used so many times
+PACKED_FEATURES = 16
+PACKED_USES = 1024
 
 
 @plan_for_kind("contraction")
@@ -32,26 +44,34 @@ def plan(asg: Asg, target: Target) -> Plan | None:
         return None
     if not all(target.types.holds(t.dtype) for t in asg.value_types) or not all(t.size for t in asg.value_types):
         return None
+    packed = _packed(asg, target)
+    if packed is not None:
+        return packed
     region = Region(asg, target.types)
     if not region.is_aligned:
         return _in_two(asg, region, target)
-    problem = problem_of(region)
+    problem = problem_of(region, target)
     schedule = choose(problem, target, target.measured.get(problem.key()))
     found = scheduled(region, schedule, target)
-    if (
-        not isinstance(schedule, Direct)
-        and schedule.split > 1
-        and any(len(s.arguments) > target.buffers for s in found.stages)
-    ):
+    if isinstance(schedule, TensorTile) and _has_too_many(found, target):
+        schedule = choose(replace(problem, pieces=None), target)
+        found = scheduled(region, schedule, target)
+    if not isinstance(schedule, Direct) and schedule.split > 1 and _has_too_many(found, target):
         found = scheduled(region, replace(schedule, split=1), target)
     return found
 
 
-def problem_of(region: Region) -> Problem:
-    """What a schedule is chosen by."""
+def _has_too_many(found: Plan, target: Target) -> bool:
+    """Whether a kernel is called with more memories than it may be."""
+    return any(len(s.arguments) > target.buffers for s in found.stages)
+
+
+def problem_of(region: Region, target: Target | None = None) -> Problem:
+    """What a schedule is chosen by; on a target with tensor cores, whether they may be used, too."""
     p = region.product
     rows, columns = (region.neighbours(side)[0] for side in (p.rows, p.columns))
-    return Problem(p.b, p.m, p.n, p.k, p.dtype.name, rows, columns, region.node.primitive.name)
+    pieces = None if target is None else pieces_of(region, target)
+    return Problem(p.b, p.m, p.n, p.k, p.dtype.name, rows, columns, region.node.primitive.name, pieces)
 
 
 def scheduled(region: Region, schedule: Schedule, target: Target) -> Plan:
@@ -60,6 +80,8 @@ def scheduled(region: Region, schedule: Schedule, target: Target) -> Plan:
     constants = constants_of(region.asg, target)
     if isinstance(schedule, Tile):
         stage = matmul(region, schedule, target, name)
+    elif isinstance(schedule, TensorTile):
+        return _on_tensor_cores(region, schedule, target, name)
     elif isinstance(schedule, Skinny):
         stage = skinny(region, schedule, target, name)
     else:
@@ -70,13 +92,87 @@ def scheduled(region: Region, schedule: Schedule, target: Target) -> Plan:
     return Plan((stage, rest), constants, temporaries=(partial_sums(region, schedule.split),))
 
 
+def _on_tensor_cores(region: Region, tile: TensorTile, target: Target, name: str) -> Plan:
+    """The plan with a schedule for tensor cores: if need be, after a kernel that finds the operands' scales."""
+    pieces = pieces_of(region, target)
+    assert pieces is not None
+    stages = [matmul_tensor(region, tile, pieces, target, name)]
+    temporaries = [partial_sums(region, tile.split)] if tile.split > 1 else []
+    if pieces.scaled:
+        stages.insert(0, maxima(region, target, len(temporaries), f"{name} maxima"))
+        temporaries.append((U32, sum(groups_of(region, target))))
+    if tile.split > 1:
+        stages.append(sum_parts(region, tile.split, target, f"{name} sum of parts"))
+    return Plan(tuple(stages), constants_of(region.asg, target), temporaries=tuple(temporaries))
+
+
+# ---------------------------------------------------------------------------------------------- in two kernels
 def _in_two(asg: Asg, region: Region, target: Target) -> Plan | None:
     """The contraction alone, and a kernel of what follows."""
     value, t = region.value, region.value_types[region.value]
     first = plan(extract(asg, [value]), target)
     rest = lower_region(_rest(asg, value), "elementwise", target)
-    if first is None or rest is None:
+    return None if first is None or rest is None else _chained(asg, first, t, rest, target)
+
+
+def _packed(asg: Asg, target: Target) -> Plan | None:
+    """A convolution whose kernel is first brought into an order in which its output features are neighbours; None if they
+    are already, or if that is not worth a kernel of its own.
+
+    Kernels are small and each of their elements is used many times. In this order the elements that a step needs are
+    neighbours in memory whichever way the step goes through channels and taps.
+    """
+    (number,) = [k for k, node in enumerate(asg.nodes) if node.primitive.name in CONTRACTIONS]
+    node = asg.nodes[number]
+    if node.primitive.name != "conv_general_dilated":
         return None
+    value, types = node.inputs[1], asg.value_types
+    t, out = types[value], node.out_types[0]
+    axes = ConvolutionAxes(node, types[node.inputs[0]].shape, t.shape)
+    features, channels, *space = axes.rhs_spec
+    uses = out.size // t.shape[features]  # of each element of the kernel
+    small = axes.features < PACKED_FEATURES or axes.features % WIDE or uses < PACKED_USES
+    if small or axes.is_gradient or math.prod(axes.taps) == 1 or t.ndim - 1 in (features, channels):
+        return None
+    order = (channels, *space, features)
+    if value < len(asg.inputs) and features == 0 and order[:-1] == tuple(range(1, t.ndim)):
+        # the same as a matrix, whose rows are read along memory
+        flat = t.update(shape=(t.shape[0], t.size // t.shape[0]))
+        builder = GraphBuilder([flat if i == value else x for i, x in enumerate(asg.inputs)])
+        turned, order_ = value, (1, 0)
+    else:
+        before = extract(asg, [value])
+        builder = GraphBuilder(before.inputs, before.constants, before.constant_types)
+        for inner in before.nodes:
+            builder.add(inner)
+        (turned,) = before.outputs
+        flat, order_ = t, order
+    shape = tuple(flat.shape[d] for d in order_)
+    view = Node(transpose_p, (turned,), Params(permutation=order_), (flat.update(shape=shape),))
+    first = lower_region(builder.build([builder.add(view)[0]], name=f"{asg.name} kernel"), "elementwise", target)
+    packed = t.update(shape=tuple(t.shape[d] for d in order))
+    rest = plan(_with_kernel(asg, number, packed), target)
+    return None if first is None or rest is None else _chained(asg, first, packed, rest, target)
+
+
+def _with_kernel(asg: Asg, number: int, packed: ArrayType) -> Asg:
+    """The graph whose convolution takes its kernel from one more input: channels, taps, output features."""
+    n, axes = len(asg.inputs), tuple(range(packed.ndim))
+    builder = GraphBuilder([*asg.inputs, packed], asg.constants, asg.constant_types)
+    new = {i: i for i in range(n)} | {n + k: n + 1 + k for k in range(len(asg.constants))}
+    for k, (node, first) in enumerate(zip(asg.nodes, asg.first_outputs, strict=True)):
+        inputs = [new[i] for i in node.inputs]
+        if k == number:
+            numbers = node.params["dimension_numbers"]._replace(rhs_spec=(axes[-1], *axes[:-1]))
+            node = node._replace(params=Params({**node.params, "dimension_numbers": numbers}))
+            inputs[1] = n
+        for j, made in enumerate(builder.add(node, inputs)):
+            new[first + j] = made
+    return prune(builder.build([new[i] for i in asg.outputs], name=asg.name), effects=False)
+
+
+def _chained(asg: Asg, first: Plan, between: ArrayType, rest: Plan, target: Target) -> Plan:
+    """The plan of a graph in two parts, of which the second has the result of the first as one more input."""
     product = Argument("temporary", len(first.temporaries) + len(rest.temporaries))
     moved = {
         **{Argument("constant", k): Argument("constant", k + len(first.constants)) for k in range(len(rest.constants))},
@@ -89,7 +185,7 @@ def _in_two(asg: Asg, region: Region, target: Target) -> Plan | None:
     return Plan(
         (*_renamed(first.stages, {Argument("output", 0): product}), *_renamed(rest.stages, moved)),
         (*first.constants, *rest.constants),
-        (*first.temporaries, *rest.temporaries, (target.types.storage(t.dtype), t.size)),
+        (*first.temporaries, *rest.temporaries, (target.types.storage(between.dtype), between.size)),
     )
 
 

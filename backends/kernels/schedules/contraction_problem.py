@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,10 @@ class Contraction:
         batch, depth: lengths of the axes that b and k are made of.
         out: (batch, rows, columns) -> coordinates of the result.
         dtype: of the result.
+        channels: which axis of the depth is channels, of a convolution whose kernel has several taps; else None.
+        all_taps: (builder, batch) -> for each other axis of the depth whether it is as long as `depth` says, or one shorter
+            (None: always as long), if that depends on the batch.
+        useful: the share of all operations that are not with zeros.
     """
 
     rows: Side
@@ -60,6 +65,9 @@ class Contraction:
     depth: Sizes
     out: Callable[[Coordinates, Coordinates, Coordinates], Coordinates]
     dtype: np.dtype
+    channels: int | None = None
+    all_taps: Callable[[Builder, Coordinates], list[Value | None]] | None = None
+    useful: float = 1.0
 
     @property
     def m(self) -> int:
@@ -80,21 +88,49 @@ class Contraction:
     def swapped(self) -> Contraction:
         """The same with rows and columns exchanged."""
         out = self.out
-        return Contraction(self.columns, self.rows, self.batch, self.depth, lambda b, m, n: out(b, n, m), self.dtype)
+        return replace(self, rows=self.columns, columns=self.rows, out=lambda b, m, n: out(b, n, m))
+
+    def in_steps(self, length: int) -> Contraction:
+        """The same, with k in an order in which each step of this length sees one tap of a convolution's kernel.
+
+        Then where a step's elements are, and which of them there are, takes little arithmetic; and steps that follow each
+        other read the same channels.
+        """
+        axis = self.channels
+        if axis is None or self.depth[axis] % length:
+            return self
+
+        def ordered(side: Side) -> Side:
+            def place(b: Builder, batch: Coordinates, free: Coordinates, k: Coordinates) -> Any:
+                outer, *taps, inner = k
+                return side.place(b, batch, free, (*taps[:axis], outer * length + inner, *taps[axis:]))
+
+            return replace(side, place=place)
+
+        others = (*self.depth[:axis], *self.depth[axis + 1 :])
+        depth = (self.depth[axis] // length, *others, length)
+        return replace(self, rows=ordered(self.rows), columns=ordered(self.columns), depth=depth, channels=None)
 
     def result(self, b: Index, m: Index, n: Index) -> Coordinates:
         """Coordinates of an element of the result."""
         parts = ((b, self.batch), (m, self.rows.sizes), (n, self.columns.sizes))
         return self.out(*(ix.coordinates(i, sizes) for i, sizes in parts))
 
+    def element(
+        self, e: Elements, side: Side, b: Index, free: Index, k: Index, mask: Value | None = None
+    ) -> tuple[Value, Value | None]:
+        """An element of an operand as it is; and where there is one (None: everywhere), elsewhere it may be anything."""
+        parts = ((b, self.batch), (free, side.sizes), (k, self.depth))
+        place, inside = side.place(e.builder, *(ix.coordinates(i, sizes) for i, sizes in parts))
+        mask = e.builder.both(mask, inside)
+        return e.at(side.value, place, mask), mask
+
     def read(self, e: Elements, side: Side, b: Index, free: Index, k: Index, mask: Value | None = None) -> Value:
         """An element of an operand, as the type that is summed in; 0 where there is none."""
-        builder, work = e.builder, Arithmetic(self.dtype, e)
-        parts = ((b, self.batch), (free, side.sizes), (k, self.depth))
-        place, inside = side.place(builder, *(ix.coordinates(i, sizes) for i, sizes in parts))
-        mask = builder.both(mask, inside)
-        element = work.operand(e.at(side.value, place, mask), e.type(side.value).dtype)
-        return element if mask is None else builder.select(mask, element, work.zero)
+        work = Arithmetic(self.dtype, e)
+        found, mask = self.element(e, side, b, free, k, mask)
+        element = work.operand(found, e.type(side.value).dtype)
+        return element if mask is None else e.builder.select(mask, element, work.zero)
 
 
 class Arithmetic:
@@ -174,8 +210,12 @@ def _from_convolution(node: Node, lhs: ArrayType, rhs: ArrayType) -> Contraction
     # merged axes follow memory: depth that of the first operand, rows that of the result
     depth_order = _order((axes.lhs_spec[1], *axes.lhs_spec[2:]))
     row_order = _order((axes.out_spec[0], *axes.out_spec[2:]))
+    if axes.is_gradient:  # neighbours in the batch, its channels, see the same elements of an image
+        row_order = (*(i for i in row_order if i), 0)
     depth = (axes.channels, *(-(-k // d) for k, d in zip(axes.taps, phases, strict=True)))
     rows = (axes.batch, *(p // d for p, d in zip(axes.positions, phases, strict=True)))
+
+    in_steps = not axes.is_gradient and max([*depth[1:], *phases], default=1) > 1
 
     def place_lhs(b: Builder, batch: Coordinates, r: Coordinates, k: Coordinates) -> tuple[Coordinates, Value | None]:
         (group, *phase), (n, *places) = batch, _unordered(r, row_order)
@@ -187,6 +227,10 @@ def _from_convolution(node: Node, lhs: ArrayType, rhs: ArrayType) -> Contraction
         channel, *numbers = _unordered(k, depth_order)
         taps, inside = axes.taps_in_phase(b, tuple(phase), tuple(numbers))
         return axes.rhs(group, r[0], channel, taps), inside
+
+    def all_taps(b: Builder, batch: Coordinates) -> list[Value | None]:
+        found = axes.all_taps(b, tuple(batch[1:]))
+        return [found[i - 1] for i in depth_order if i]
 
     def out(batch: Coordinates, m: Coordinates, n: Coordinates) -> Coordinates:
         (group, *phase), (number, *places) = batch, _unordered(m, row_order)
@@ -200,6 +244,9 @@ def _from_convolution(node: Node, lhs: ArrayType, rhs: ArrayType) -> Contraction
         tuple(depth[i] for i in depth_order),
         out,
         node.out_types[0].dtype,
+        depth_order.index(0) if in_steps else None,
+        all_taps if in_steps and any(k % d for k, d in zip(axes.taps, phases, strict=True)) else None,
+        math.prod(k / (d * n) for k, d, n in zip(axes.taps, phases, depth[1:], strict=True)),
     )
 
 

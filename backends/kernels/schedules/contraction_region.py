@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from backends.kernels.target import Target
 from backends.kernels.types import Types
 
 CONTRACTIONS = frozenset(("dot_general", "conv_general_dilated"))
+# elements that are so close in memory are worth reading together
+CLOSE = 8
 _RESHAPES = frozenset(("reshape", "squeeze", "expand_dims"))
 
 
@@ -181,10 +184,10 @@ class Region:
             ]
         return RegionElements(self.value, b, self.asg, self.types, memories)
 
-    def neighbours(self, side: Side) -> tuple[str, bool]:
-        """Along which axis elements of an operand are neighbours, "free" or "depth" ("" if neither); and whether four
-        of them can be read together."""
-        p = self.product
+    def neighbours(self, side: Side, product: Contraction | None = None) -> tuple[str, bool]:
+        """Along which axis elements of an operand are neighbours, or closest, "free" or "depth" ("" if neither); and
+        whether four of them can be read together."""
+        p = self.product if product is None else product
         wide: dict[str, tuple[bool, bool]] = {}
         for which, size in (("free", side.size), ("depth", p.k)):
             b = Builder()
@@ -206,7 +209,24 @@ class Region:
         for which, (beside, _) in wide.items():
             if beside:
                 return which, False
-        return "", False
+        steps = {which: self._step(p, side, which) for which in wide}
+        closest = min(steps, key=steps.__getitem__)
+        return (closest if steps[closest] <= CLOSE else ""), False
+
+    def _step(self, p: Contraction, side: Side, which: str) -> float:
+        """How far the first two elements of an operand along an axis are apart in memory; infinite if that is not known."""
+        if (side.size if which == "free" else p.k) < 2:
+            return math.inf
+        zero = ix.constant(0)
+        places = []
+        for number in range(2):
+            e = self.elements(Builder())
+            at = {"batch": zero, "free": zero, "depth": zero, which: ix.constant(number)}
+            p.read(e, side, at["batch"], at["free"], at["depth"])
+            sizes = [(e.value_types[v].size, v) for v in e.places]
+            places.append(e.places[max(sizes)[1]][0] if sizes else zero)
+        step = places[1] - places[0]
+        return abs(step.constant) if step.is_constant and step.constant else math.inf
 
 
 def _neighbours(e: RegionElements, lanes: int) -> tuple[bool, bool]:
@@ -265,6 +285,10 @@ class RegionKernel:
     def _memory(self, argument: Argument, dtype: str, size: int) -> Memory:
         memory = self.memory_of[argument] = Memory(f"{argument.kind}{argument.number}", dtype, size)
         return memory
+
+    def memory(self, argument: Argument, dtype: str, size: int) -> Memory:
+        """One more memory that the kernel is called with, if it uses it."""
+        return self._memory(argument, dtype, size)
 
     def forget_width(self) -> None:
         """Lets no memory be wide."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from backends.kernels import index as ix
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, I32, Builder, Memory, Value, Variable
+from backends.kernels.ir import BOOL, I32, U32, Builder, Memory, Value, Variable
 from backends.kernels.lowering import Stage
 from backends.kernels.schedules.contraction_problem import Side
 from backends.kernels.schedules.contraction_region import Region, RegionKernel, group_number, written_twice
@@ -26,12 +26,13 @@ TOGETHER = 8
 
 def matmul(region: Region, tile: Tile, target: Target, name: str) -> Stage:
     """The kernel of a tile schedule. With `split` > 1 it leaves partial sums in temporary memory 0."""
-    reading = [region.neighbours(side) for side in (region.product.rows, region.product.columns)]
+    product = region.product.in_steps(tile.depth)
+    reading = [region.neighbours(side, product) for side in (product.rows, product.columns)]
 
     def write(previous: RegionKernel | None) -> tuple[RegionKernel, Stage]:
         kernel = _Kernel(region, tile, target, reading, previous)
         p = region.product
-        return kernel.kernel, kernel.kernel.stage(name, tile.threads, kernel.grid, 2.0 * p.b * p.m * p.n * p.k)
+        return kernel.kernel, kernel.kernel.stage(name, tile.threads, kernel.grid, 2.0 * p.b * p.m * p.n * p.k * p.useful)
 
     return written_twice(write)
 
@@ -40,7 +41,7 @@ class _Kernel:
     def __init__(
         self, region: Region, tile: Tile, target: Target, reading: list[tuple[str, bool]], previous: RegionKernel | None
     ):
-        p = self.product = region.product
+        p = self.product = region.product.in_steps(tile.depth)
         self.tile = tile
         self.kernel = kernel = RegionKernel(region, target, tile.split, previous)
         b = self.b = kernel.b
@@ -56,6 +57,7 @@ class _Kernel:
             self.row_tile = place.digit(band) * together + place.digit(1, together)
             self.column_tile = place.digit(together, column_tiles)
             self._find_thread()
+            self._find_steps()
             operands = [
                 _Operand(self, p.rows, tile.rows, self.row_tile, *reading[0]),
                 _Operand(self, p.columns, tile.columns, self.column_tile, *reading[1]),
@@ -78,6 +80,43 @@ class _Kernel:
         else:
             self.x, self.y = t.digit(1, self.across), t.digit(self.across)
 
+    def _find_steps(self) -> None:
+        """How many steps this workgroup has, if those of a convolution depend on its part of the batch (else None)."""
+        p, b = self.product, self.b
+        self.stop: Value | None = None
+        self.all_taps: list[Value | None] = []
+        if p.all_taps is None or p.channels is not None:
+            return
+        self.all_taps = p.all_taps(b, ix.coordinates(self.batch, p.batch))
+        outer, *taps, _ = p.depth
+        count = b.constant(outer, I32)
+        for n, whole in zip(taps, self.all_taps, strict=True):
+            length = b.constant(n, I32)
+            if whole is not None:
+                length = b.select(whole, length, b.constant(n - 1, I32))
+            count = b.op("mul", count, length)
+        left = b.op("sub", count, b.index(self.part * self.steps))
+        self.stop = b.op("min", left, b.constant(self.steps, I32))
+
+    def step_number(self, step: Index) -> Index:
+        """The number of a step among those of the whole contracted axis, from that among those which this workgroup has."""
+        if self.stop is None:
+            return step
+        b = self.b
+        outer, *lengths, _ = self.product.depth
+        rest = b.op("convert", b.index(step), dtype=U32)
+        taps: list[Index] = []
+        for n, whole in reversed([*zip(lengths, self.all_taps, strict=True)]):
+            tap, following = (b.op(op, rest, b.constant(n, U32)) for op in ("rem", "div"))
+            if whole is not None:
+                fewer = b.constant(max(n - 1, 1), U32)
+                tap = b.select(whole, tap, b.op("rem", rest, fewer))
+                following = b.select(whole, following, b.op("div", rest, fewer))
+            rest = following
+            taps.insert(0, ix.computed(b.op("convert", tap, dtype=I32), 0, n - 1))
+        channel = ix.computed(b.op("convert", rest, dtype=I32), 0, outer - 1)
+        return ix.linear([channel, *taps], [outer, *lengths])
+
     # ------------------------------------------------------------------ the sum
     def _totals(self) -> list[list[Variable]]:
         zero = self.b.splat(self.kernel.work.zero)
@@ -89,8 +128,10 @@ class _Kernel:
     def _sum(self, operands: list[_Operand], totals: list[list[Variable]]) -> None:
         b, tile = self.b, self.tile
         first = self.part * self.steps
-        for operand in operands:
-            operand.fetch(first)
+        there_are = None if self.stop is None else b.op("gt", self.stop, b.constant(0, I32), dtype=BOOL)
+        with b.when(there_are):
+            for operand in operands:
+                operand.fetch(first)
         if self.steps == 1:
             for operand in operands:
                 operand.put(None)
@@ -98,8 +139,9 @@ class _Kernel:
             self._multiply(operands, totals, None)
             return
         step = ix.axis("step", self.steps)
+        stop = self.stop
         if tile.buffers == 1:
-            with b.loop(step):
+            with b.loop(step, stop=stop):
                 for operand in operands:
                     operand.put(None)
                 b.barrier()
@@ -112,7 +154,7 @@ class _Kernel:
         for operand in operands:
             operand.put(None)
         b.barrier()
-        with b.loop(step):
+        with b.loop(step, stop=stop):
             with self._next(step) as following:
                 for operand in operands:
                     operand.fetch(first + following)
@@ -127,7 +169,8 @@ class _Kernel:
         """Where there is a next step, and its number."""
         b = self.b
         following = b.op("add", b.index(step), b.constant(1, I32))
-        more = b.op("lt", following, b.constant(self.steps, I32), dtype=BOOL)
+        stop = b.constant(self.steps, I32) if self.stop is None else self.stop
+        more = b.op("lt", following, stop, dtype=BOOL)
         with b.when(more):
             yield ix.computed(following, 1, self.steps - 1)
 
@@ -202,6 +245,7 @@ class _Operand:
         self.batch = whole.batch
         self.depth, self.groups = tile.depth, extent // WIDE
         p = self.product
+        self.whole_steps = p.k // tile.depth if p.k % tile.depth == 0 else None
         turned = tile.blocks and along == "depth" and together and tile.depth % WIDE == 0 and p.k % WIDE == 0
         self.deep = WIDE if turned else 1
         # a padded line puts what is turned around into different banks
@@ -210,7 +254,8 @@ class _Operand:
         memory_type = self.kernel.work.register
         self.memory: Memory = self.b.workgroup_memory(memory_type, tile.buffers * tile.depth * self.stride)
         self.memory.width = WIDE
-        self.masked = whole.steps * tile.split * tile.depth != p.k
+        self.whole = whole
+        self.masked = whole.stop is None and whole.steps * tile.split * tile.depth != p.k
         self.units: list[_Unit] = []
         count = self.groups * (tile.depth // self.deep)
         zero = self.b.splat(self.kernel.work.zero)
@@ -222,10 +267,12 @@ class _Operand:
                 exists = self.b.op("lt", value, self.b.constant(count, I32), dtype=BOOL)
                 number = ix.axis("unit", count)
                 self.b.set_axis(number, value)
-            if along == "depth":
-                deep, group = number.digit(1, tile.depth // self.deep), number.digit(tile.depth // self.deep)
+            inner = tile.depth // self.deep if along == "depth" else self.groups
+            if exists is None and start % inner == 0:  # units of a thread that differ by a constant only
+                fast, slow = whole.thread.digit(1, inner), whole.thread.digit(inner) + start // inner
             else:
-                group, deep = number.digit(1, self.groups), number.digit(self.groups)
+                fast, slow = number.digit(1, inner), number.digit(inner)
+            deep, group = (fast, slow) if along == "depth" else (slow, fast)
             lanes = self._lanes(tile_number * extent + group * WIDE, side.size, extent)
             values = [self.b.variable(zero) for _ in range(self.deep)]
             self.units.append(_Unit(exists, group, deep, lanes, values))
@@ -243,11 +290,19 @@ class _Operand:
     def fetch(self, step: Index) -> None:
         """Reads a step of the operand into registers."""
         b, p = self.b, self.product
+        exists = None
+        if self.whole.stop is not None:
+            step = self.whole.step_number(step)
+        elif self.masked and self.whole_steps is not None:
+            value = b.index(step)
+            exists = b.op("lt", value, b.constant(self.whole_steps, I32), dtype=BOOL)
+            step = ix.axis("step", self.whole_steps)
+            b.set_axis(step, value)
         for unit in self.units:
             with b.when(unit.exists):
                 start = step * (self.depth // self.deep) + unit.deep
-                mask = None
-                if self.masked:
+                mask = exists
+                if self.masked and self.whole_steps is None:
                     value = b.index(start)
                     mask = b.op("lt", value, b.constant(p.k // self.deep, I32), dtype=BOOL)
                     start = ix.axis("deep", p.k // self.deep)

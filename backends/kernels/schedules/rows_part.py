@@ -103,11 +103,9 @@ class RowsWriter:
             states = self._accumulate(p, alongside)
             self._know(p, self.team.combine(self._accumulators(p), states))
         for inner in dict.fromkeys(self._inner_of(k) for k in self.waiting):
-            which = [k for k in self.waiting if self._inner_of(k) == inner]
             if inner:
-                self._each(inner, which)
-            else:
-                self._store(which, self.rows, self.team.is_first())
+                self._each(inner, [k for k in self.waiting if self._inner_of(k) == inner])
+        self._store_rows([k for k in self.waiting if not self._inner_of(k)])
         self.waiting = []
 
     def _inner_of(self, k: int) -> Loops:
@@ -266,17 +264,28 @@ class RowsWriter:
 
     def _store_all(self, which: Sequence[int], several: Sequence[tuple[Sequence[Point], Value | None]]) -> None:
         """Writes elements of results to memory. All are computed before the first one is written."""
-        loops, b = self.loops, self.b
-        ready = []
-        for points, inside in several:
-            for k in which:
-                o = loops.outputs[k]
-                at = [loops.coordinates(o, point) for point in points]
-                places = [ix.linear(c, self.e.type(o.value).shape) for c in at]
-                ready.append((inside, self.outputs[k], places, stored_elements(self.e, o.value, at)))
-        for inside, memory, places, elements in ready:
-            with b.when(b.both(self.valid, inside)):
-                store(b, memory, places, elements)
+        ready = [(inside, self._elements(which, points)) for points, inside in several]
+        for inside, results in ready:
+            with self.b.when(self.b.both(self.valid, inside)):
+                for memory, places, elements in results:
+                    store(self.b, memory, places, elements)
+
+    def _store_rows(self, which: Sequence[int]) -> None:
+        """Writes results that a row has one of. Only the thread that writes them computes them; then it alone reads the
+        operands that have one element a row, and results may take the place of these."""
+        with self.b.when(self.b.both(self.valid, self.team.is_first())):
+            for memory, places, elements in self._elements(which, self.rows):
+                store(self.b, memory, places, elements)
+
+    def _elements(self, which: Sequence[int], points: Sequence[Point]) -> list[tuple[Memory, list[Index], list[Value]]]:
+        """For each result its memory, and the places and values of its elements at some points."""
+        found = []
+        for k in which:
+            o = self.loops.outputs[k]
+            at = [self.loops.coordinates(o, point) for point in points]
+            places = [ix.linear(c, self.e.type(o.value).shape) for c in at]
+            found.append((self.outputs[k], places, stored_elements(self.e, o.value, at)))
+        return found
 
     # ------------------------------------------------------------------ rows of rows
     def _nested_pass(self, p: Pass) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WIDE = 4
+RESULT_PADDING = 4  # elements between lines of results
 
 
 @dataclass(frozen=True)
@@ -78,4 +79,44 @@ class Direct:
     columns: int = 1
 
 
-Schedule = Tile | Skinny | Direct
+@dataclass(frozen=True)
+class TensorTile:
+    """A workgroup computes a tile of the result on tensor cores, each of its subgroups a part of the tile.
+
+    Attributes:
+        rows, columns: of the result, a workgroup.
+        depth: length of a step along the contracted axis, kept in workgroup memory.
+        part_rows, part_columns: of the result, a subgroup.
+        buffers: 2: the next step is written while this one is used; 1: it waits in registers.
+        split: into how many parts the contracted axis is cut, each the work of other workgroups.
+        subgroup: threads of a subgroup.
+        padding: elements between lines in workgroup memory, so that they start in different banks.
+    """
+
+    rows: int
+    columns: int
+    depth: int = 32
+    part_rows: int = 64
+    part_columns: int = 64
+    buffers: int = 1
+    split: int = 1
+    subgroup: int = 32
+    padding: int = 8
+
+    @property
+    def threads(self) -> int:
+        return self.rows // self.part_rows * (self.columns // self.part_columns) * self.subgroup
+
+    def staged_bytes(self, pieces: tuple[int, int]) -> int:
+        """Workgroup memory for a step, if the operands are sums of so many 16-bit floats."""
+        # an operand lies along either axis; short lines need the most padding
+        free = [pieces[k] * self.depth * (n + self.padding) for k, n in enumerate((self.rows, self.columns))]
+        depth = [pieces[k] * n * (self.depth + self.padding) for k, n in enumerate((self.rows, self.columns))]
+        return 2 * self.buffers * sum(map(max, free, depth))
+
+    def result_bytes(self, rows: int, columns: int) -> int:
+        """Workgroup memory through which each subgroup hands over so much of its result at a time."""
+        return 4 * (self.threads // self.subgroup) * rows * (columns + RESULT_PADDING)
+
+
+Schedule = Tile | Skinny | Direct | TensorTile

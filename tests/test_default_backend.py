@@ -1,0 +1,80 @@
+"""Which backend `jit` uses when nobody says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import asgfn
+from asgfn import backend, hardware
+from backends.wgpu import device
+from tests.software_gpu import gpu_fixture  # noqa: F401
+
+ADAPTER = {"device": "A", "description": "", "backend_type": "Vulkan", "adapter_type": "DiscreteGPU"}
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Gives the name of the backend that is chosen among NumPy's and these."""
+    numpy = backend.get_backend("numpy")
+    monkeypatch.setattr(backend, "may_have_gpu", lambda: True)
+
+    def choose(**found: Any) -> str:
+        monkeypatch.setattr(backend, "_backends", {"numpy": numpy, **found})
+        with asgfn.config.override(default_backend=None):
+            assert asgfn.devices() == backend.get_backend().devices()
+            return asgfn.default_backend()
+
+    return choose
+
+
+def fake(**adapter: str) -> Any:
+    """A backend whose adapter says this of itself."""
+    devices = [device.GpuDevice({**ADAPTER, **adapter})]
+    return SimpleNamespace(name="wgpu", devices=lambda: devices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "api", "name"),
+    [
+        ("DiscreteGPU", "Vulkan", "wgpu"),
+        ("IntegratedGPU", "Metal", "wgpu"),
+        ("IntegratedGPU", "Vulkan", "numpy"),
+        ("CPU", "Vulkan", "numpy"),
+        ("Unknown", "OpenGL", "numpy"),
+    ],
+)
+def test_a_gpu_is_used_that_certainly_outruns_the_cpu(chosen: Any, kind: str, api: str, name: str) -> None:
+    assert chosen(wgpu=fake(adapter_type=kind, backend_type=api)) == name
+
+
+def test_64_bit_numbers_stay_on_the_cpu(chosen: Any) -> None:
+    assert chosen(wgpu=fake()) == "wgpu"
+    with asgfn.enable_x64():
+        assert chosen(wgpu=fake()) == "numpy"
+
+
+def test_software_adapters_do_not_count(chosen: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(wgpu=gpu) == "numpy"  # though it was asked for
+    monkeypatch.delenv(device.VARIABLE)
+    assert chosen() == "numpy"
+
+
+def test_no_driver_is_asked_where_there_is_no_gpu(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "may_have_gpu", lambda: False)
+    monkeypatch.setattr(device, "request_adapter", lambda: pytest.fail("asked the driver"))
+    assert chosen() == "numpy"
+
+
+def test_gpus_are_looked_for_where_the_system_puts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hardware, "_LINUX", ((str(tmp_path), "renderD*"), (str(tmp_path / "none"), "*")))
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    assert not hardware.may_have_gpu()
+    (tmp_path / "renderD128").touch()
+    assert hardware.may_have_gpu()
+    for platform, expected in (("darwin", True), ("win32", True), ("emscripten", False)):
+        monkeypatch.setattr(hardware.sys, "platform", platform)
+        assert hardware.may_have_gpu() is expected
