@@ -24,6 +24,7 @@ _DEFAULTS: dict[str, Any] = {
     "enable_compilation_cache": True,  # compiled programs are kept on disk (see ASGFN_CACHE)
     "compilation_cache_dir": None,  # where; None is the user's cache folder
     "compilation_cache_max_size": -1,  # bytes of them; -1 lets asgfn choose
+    "wgpu_implementation": None,  # of WebGPU: "wgpu" (the default), "dawn" (of asgfn[dawn]) or "auto"
     "autotune": False,  # kernels' variants are timed when a program is compiled, and the fastest remembered
 }
 
@@ -73,6 +74,7 @@ class Config(threading.local):
     compilation_cache_dir: str | None
     compilation_cache_max_size: int
     autotune: bool
+    wgpu_implementation: str | None
     trace_key: tuple
 
     def _refresh(self) -> None:

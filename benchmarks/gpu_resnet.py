@@ -46,9 +46,7 @@ def resnet(sizes: Sizes) -> Any:
     import nn_fn
 
     def conv(fan_in: int, fan_out: int, window: int, stride: int) -> Any:
-        return nn_fn.conv2d(
-            fan_in, fan_out, window, stride, window // 2, bias=False, weight_init="kaiming_normal"
-        )
+        return nn_fn.conv2d(fan_in, fan_out, window, stride, window // 2, bias=False, weight_init="kaiming_normal")
 
     def block(fan_in: int, fan_out: int, stride: int) -> Any:
         body = nn_fn.sequential(

@@ -27,7 +27,9 @@ def device() -> Any:
     return adapter.request_device_sync(required_features=wanted)
 
 
-def run_plan(plan: Plan, asg_in: Sequence[Any], out_types: Sequence[Any], inputs: Sequence[np.ndarray], types: Types) -> list:
+def run_plan(
+    plan: Plan, asg_in: Sequence[Any], out_types: Sequence[Any], inputs: Sequence[np.ndarray], types: Types
+) -> list:
     """The results of a plan, as NumPy arrays."""
     import wgpu
 
@@ -55,16 +57,15 @@ def run_plan(plan: Plan, asg_in: Sequence[Any], out_types: Sequence[Any], inputs
         # not layout="auto": that leaves out what a kernel does not use
         kinds = ["storage" if m.written else "read-only-storage" for m in stage.kernel.memories]
         entries = [
-            {"binding": k, "visibility": wgpu.ShaderStage.COMPUTE, "buffer": {"type": kind}} for k, kind in enumerate(kinds)
+            {"binding": k, "visibility": wgpu.ShaderStage.COMPUTE, "buffer": {"type": kind}}
+            for k, kind in enumerate(kinds)
         ]
         layout = d.create_bind_group_layout(entries=entries)
         pipeline = d.create_compute_pipeline(
             layout=d.create_pipeline_layout(bind_group_layouts=[layout]),
             compute={"module": module, "entry_point": "main"},
         )
-        used = [
-            {"binding": k, "resource": {"buffer": memory[argument]}} for k, argument in enumerate(stage.arguments)
-        ]
+        used = [{"binding": k, "resource": {"buffer": memory[argument]}} for k, argument in enumerate(stage.arguments)]
         group = d.create_bind_group(layout=layout, entries=used)
         encoder = d.create_command_encoder()
         compute = encoder.begin_compute_pass()

@@ -108,11 +108,17 @@ class Maker:
 
     def like(self, x: Any) -> Any:
         """A value that broadcasts with another."""
-        fits = [y for y in self.values if y.size and _broadcasts(y.shape, x.shape) and kind(y) in ("f" if kind(x) == "f" else "if")]
+        fits = [
+            y
+            for y in self.values
+            if y.size and _broadcasts(y.shape, x.shape) and kind(y) in ("f" if kind(x) == "f" else "if")
+        ]
         if fits and self.chance(0.7):
             return self.one(fits)
         shape = [n if self.chance(0.7) else 1 for n in x.shape]
-        return self.shaped(shape[self.number(0, len(shape)) :] if self.chance(0.3) else shape, "f" if kind(x) == "f" else "i").astype(x.dtype)
+        return self.shaped(
+            shape[self.number(0, len(shape)) :] if self.chance(0.3) else shape, "f" if kind(x) == "f" else "i"
+        ).astype(x.dtype)
 
     # ------------------------------------------------------------------ one step
     def step(self) -> None:
@@ -153,7 +159,18 @@ class Maker:
         x = self.float() if self.smooth or self.chance(0.8) else self.any("if")
         y = self.like(x)
         if kind(x) == "f":
-            return self.one([jnp.add, jnp.subtract, jnp.multiply, jnp.maximum, jnp.minimum, jnp.hypot, lambda a, b: a / (1 + b * b), jnp.logaddexp])(x, y)
+            return self.one(
+                [
+                    jnp.add,
+                    jnp.subtract,
+                    jnp.multiply,
+                    jnp.maximum,
+                    jnp.minimum,
+                    jnp.hypot,
+                    lambda a, b: a / (1 + b * b),
+                    jnp.logaddexp,
+                ]
+            )(x, y)
         return self.one([jnp.add, jnp.subtract, jnp.multiply, jnp.maximum, jnp.minimum])(x, y)
 
     def cast(self) -> Any:
@@ -176,8 +193,8 @@ class Maker:
         ])()  # fmt: skip
 
     def bits(self) -> Any:
-        x = self.any("if", test=lambda x: np.dtype(x.dtype).itemsize == 4)
-        return lax.bitcast_convert_type(x, "int32" if kind(x) == "f" else "uint32") & 0xFF
+        x = self.any("i", test=lambda x: np.dtype(x.dtype).itemsize == 4)
+        return lax.bitcast_convert_type(x, "int32" if x.dtype == np.uint32 else "uint32") & 0xFF
 
     def compared(self) -> Any:
         x = self.any("if")
@@ -185,7 +202,15 @@ class Maker:
 
     def logical(self) -> Any:
         x = self.any("b")
-        return self.one([lambda: ~x, lambda: x & (self.shaped(x.shape, "b")), lambda: x ^ self.shaped(x.shape, "b"), lambda: jnp.any(x), lambda: jnp.all(x, keepdims=True)])()
+        return self.one(
+            [
+                lambda: ~x,
+                lambda: x & (self.shaped(x.shape, "b")),
+                lambda: x ^ self.shaped(x.shape, "b"),
+                lambda: jnp.any(x),
+                lambda: jnp.all(x, keepdims=True),
+            ]
+        )()
 
     def chosen(self) -> Any:
         x = self.any("if")
@@ -200,9 +225,17 @@ class Maker:
         x = self.any("f", test=lambda x: x.size > 1)
         flat = x.reshape(-1)
         value = self.one([np.inf, -np.inf, np.nan, -0.0, 1e30, 1e-30])
-        return self.one([jnp.nan_to_num, jnp.isfinite, jnp.isnan, lambda x: jnp.maximum(x, 0.5), jnp.signbit, lambda x: jnp.max(x), lambda x: jnp.exp(-jnp.abs(x))])(
-            flat.at[self.number(0, flat.size - 1)].set(value)
-        )
+        return self.one(
+            [
+                jnp.nan_to_num,
+                jnp.isfinite,
+                jnp.isnan,
+                lambda x: jnp.maximum(x, 0.5),
+                jnp.signbit,
+                lambda x: jnp.max(x),
+                lambda x: jnp.exp(-jnp.abs(x)),
+            ]
+        )(flat.at[self.number(0, flat.size - 1)].set(value))
 
     # ------------------------------------------------------------------ reductions
     def axes(self, x: Any) -> Any:
@@ -212,7 +245,11 @@ class Maker:
         return chosen or (self.axis(x),)
 
     def reduction(self) -> Any:
-        x = self.float(test=lambda x: x.size > 0) if self.smooth or self.chance(0.75) else self.any(test=lambda x: x.size > 0)
+        x = (
+            self.float(test=lambda x: x.size > 0)
+            if self.smooth or self.chance(0.75)
+            else self.any(test=lambda x: x.size > 0)
+        )
         axis, keep = self.axes(x), self.chance(0.5)
         if kind(x) == "f":
             f = self.one([jnp.sum, jnp.mean, jnp.max, jnp.min, jnp.var, jnp.prod, nn.logsumexp])
@@ -220,7 +257,9 @@ class Maker:
                 x = 1 + 0.1 * jnp.tanh(x)
             reduced = f(x, axis=axis, keepdims=keep)
         else:
-            reduced = self.one([jnp.sum, jnp.max, jnp.min, jnp.any, jnp.all, jnp.count_nonzero])(x, axis=axis, keepdims=keep)
+            reduced = self.one([jnp.sum, jnp.max, jnp.min, jnp.any, jnp.all, jnp.count_nonzero])(
+                x, axis=axis, keepdims=keep
+            )
         return [reduced, x - reduced] if keep and kind(x) == kind(reduced) == "f" else reduced
 
     def long_sum(self) -> Any:
@@ -280,7 +319,17 @@ class Maker:
         places = []
         for n in x.shape:
             a, b = sorted((self.number(0, n), self.number(0, n)))
-            places.append(self.one([slice(None), slice(a, max(b, min(a + 1, n)), self.number(1, 3)), slice(None, None, -1), slice(a, None), slice(-2, None)]))
+            places.append(
+                self.one(
+                    [
+                        slice(None),
+                        slice(a, max(b, min(a + 1, n)), self.number(1, 3)),
+                        slice(None, None, -1),
+                        slice(a, None),
+                        slice(-2, None),
+                    ]
+                )
+            )
         return x[tuple(places)]
 
     def padded(self, x: Any) -> Any:
@@ -331,9 +380,18 @@ class Maker:
         update = self.shaped((at.shape[0], *x.shape[1:]), kind(x)).astype(x.dtype)
         one = self.places((), x.shape[axis])
         row = self.shaped([1 if k == axis else n for k, n in enumerate(x.shape)], kind(x)).astype(x.dtype)
-        makers = [lambda: x.at[at].add(update * self.one([1, 2])), lambda: lax.dynamic_update_slice_in_dim(x, row, one, axis), lambda: x.at[self.number(0, x.shape[0] - 1)].set(update[0])]
+        makers = [
+            lambda: x.at[at].add(update * self.one([1, 2])),
+            lambda: lax.dynamic_update_slice_in_dim(x, row, one, axis),
+            lambda: x.at[self.number(0, x.shape[0] - 1)].set(update[0]),
+        ]
         if not self.smooth:
-            makers += [lambda: x.at[at].max(update), lambda: x.at[at].min(update), lambda: x.at[jnp.argsort(x.reshape(x.shape[0], -1)[:, 0])].set(x * 2), lambda: x.at[at[0]].multiply(update[0])]
+            makers += [
+                lambda: x.at[at].max(update),
+                lambda: x.at[at].min(update),
+                lambda: x.at[jnp.argsort(x.reshape(x.shape[0], -1)[:, 0])].set(x * 2),
+                lambda: x.at[at[0]].multiply(update[0]),
+            ]
         return self.one(makers)()
 
     def sorted(self) -> Any:
@@ -382,13 +440,26 @@ class Maker:
         channels, out = self.number(1, 3), self.number(1, 4)
         x = self.shaped((self.number(1, 2), channels, self.number(4, 7), self.number(4, 9)))
         w = self.shaped((out, channels, self.number(1, 3), self.number(1, 3))).astype(x.dtype)
-        return lax.conv_general_dilated(x, w, (self.number(1, 2), self.number(1, 2)), self.one(["SAME", "VALID"]), rhs_dilation=(1, self.number(1, 2)))
+        return lax.conv_general_dilated(
+            x,
+            w,
+            (self.number(1, 2), self.number(1, 2)),
+            self.one(["SAME", "VALID"]),
+            rhs_dilation=(1, self.number(1, 2)),
+        )
 
     # ------------------------------------------------------------------ others
     def random(self) -> Any:
         key = asgfn.random.key(self.shaped((), "i").astype("uint32"))
         shape = (self.number(1, 40), self.number(1, 3))
-        return self.one([lambda: asgfn.random.uniform(key, shape), lambda: asgfn.random.normal(key, shape), lambda: asgfn.random.randint(key, shape, 0, 9), lambda: asgfn.random.bernoulli(key, 0.4, shape)])()
+        return self.one(
+            [
+                lambda: asgfn.random.uniform(key, shape),
+                lambda: asgfn.random.normal(key, shape),
+                lambda: asgfn.random.randint(key, shape, 0, 9),
+                lambda: asgfn.random.bernoulli(key, 0.4, shape),
+            ]
+        )()
 
     def custom(self) -> Any:
         return self.one([soft, clipped])(self.float())
@@ -447,7 +518,9 @@ class Maker:
         seed, steps = self.number(0, 1 << 30), self.number(0, 5)
 
         def body(i: Any, c: Any) -> Any:
-            return Maker(np.random.default_rng(seed), [], self.smooth, self.depth).inner([c, i.astype("float32") * 0.5], like=c)
+            return Maker(np.random.default_rng(seed), [], self.smooth, self.depth).inner(
+                [c, i.astype("float32") * 0.5], like=c
+            )
 
         return lax.fori_loop(0, steps, body, x)
 
@@ -478,12 +551,14 @@ class Maker:
 
         def f(x: Any) -> Any:
             made = Maker(np.random.default_rng(seed), [], True, self.depth).inner([y, x, jnp.sin(x)], smooth=True)
-            return (jnp.tanh(made).astype("float32") * 0.5).sum() / made.size if kind(made) == "f" and made.size else x.sum()
+            return (
+                (jnp.tanh(made).astype("float32") * 0.5).sum() / made.size
+                if kind(made) == "f" and made.size
+                else x.sum()
+            )
 
         if self.chance(0.3):
             f = asgfn.checkpoint(f)
-        if self.chance(0.2):
-            return asgfn.jvp(f, (x,), (jnp.cos(x),))[1]
         return asgfn.grad(f)(x)
 
     def called(self) -> Any:
@@ -544,7 +619,9 @@ def make(seed: int, length: int = 12) -> tuple[Callable, list[Any]]:
         total = jnp.float32(0)
         for out in program(*args):
             if kind(out) == "f" and out.size:
-                total += (jnp.tanh(out.astype("float32")) * jnp.cos(jnp.arange(out.size, dtype="float32")).reshape(out.shape)).mean()
+                total += (
+                    jnp.tanh(out.astype("float32")) * jnp.cos(jnp.arange(out.size, dtype="float32")).reshape(out.shape)
+                ).mean()
         return total
 
     return asgfn.value_and_grad(value, argnums=tuple(range(len(args)))), args

@@ -22,6 +22,7 @@ def choose_software_adapter() -> None:
     if found and "VK_ICD_FILENAMES" not in os.environ:
         os.environ["VK_ICD_FILENAMES"] = os.environ["VK_DRIVER_FILES"] = found[0]
     os.environ["ASGFN_WGPU_ADAPTER"] = "software"
+    os.environ.setdefault("ASGFN_CACHE", "off")  # what is tested is compiled here and now
 
 
 choose_software_adapter()

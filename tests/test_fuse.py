@@ -279,6 +279,48 @@ def test_results_that_cost_less_than_a_load_are_not_stored():
     assert first.params["kind"] == "contraction" and len(first.out_types) == 1
 
 
+def test_results_are_computed_again_from_one_large_array_and_small_ones():
+    """Of what a normalisation makes on the way, only the statistics of channels are stored for its gradient."""
+
+    def f(x, w, v):
+        centred = x - x.mean((0, 2, 3), keepdims=True)
+        scaled = centred * lax.rsqrt((centred**2).mean((0, 2, 3), keepdims=True) + 1e-5)
+        return jnp.sum(jnp.sin(lax.conv(nn.relu(scaled * v), w, (1, 1), "SAME")))
+
+    args = normal(4, 3, 16, 16), normal(5, 3, 3, 3), normal(3, 1, 1)
+    graph = asgfn.trace(asgfn.grad(f, (0, 1, 2)))(*args)
+    expected = asgfn.jit(graph)(*args)
+    fused, limited = (fuse_graph(graph, FusionLimits(max_operands=n)).validate() for n in (64, 6))
+    for one in (fused, limited):
+        check_structure(one)
+        assert_equal(asgfn.jit(one)(*args), expected)
+    assert all(len(node.inputs) + len(node.out_types) <= 6 for node in limited.nodes)
+    first = next(node for node in fused.nodes if node.params.get("kind") == "reduction")
+    assert [t.shape for t in first.out_types if t.size > 3] == [(4, 3, 16, 16)]
+
+
+def test_masks_are_taken_from_results_that_are_stored():
+    def f(x, y, w):
+        return jnp.sum(jnp.sin(lax.conv(nn.relu(x + y), w, (1, 1), "SAME")))
+
+    args = normal(2, 3, 8, 8), normal(2, 3, 8, 8), normal(4, 3, 3, 3)
+    fused = regions(asgfn.grad(f), *args)
+    assert not any(t.dtype == bool for node in fused.nodes for t in node.out_types)
+    nan = asgfn.jit(fused)(args[0].at[0, 0, 0, 0].set(np.nan), *args[1:])
+    assert_equal(nan, asgfn.grad(f)(args[0].at[0, 0, 0, 0].set(np.nan), *args[1:]))
+
+
+def test_reductions_of_one_array_are_one_kernel():
+    def f(x, y):
+        return jnp.sum(x, 0), jnp.max(x, 0) + 1, jnp.sum(jnp.exp(x) * y, 0), jnp.sum(x, 1)
+
+    fused = regions(f, normal(300, 100), normal(300, 100), max_grouped=0)
+    assert kinds(fused) == ["reduction", "reduction"]
+    # unless one needs the other in another way
+    g = lambda x: jnp.sum(x, 0) + jnp.sum(x * jnp.roll(jnp.sum(x, 0), 1), 0)
+    assert region_count(regions(g, normal(300, 100), max_grouped=0)) == 2
+
+
 def test_opaque_operations_stay_bare():
     def f(x, i):
         return jnp.sort(x * 2, axis=1)[i] + 1, jnp.cumsum(x, 0)

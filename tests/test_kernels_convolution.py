@@ -120,7 +120,9 @@ def test_gradients(case, layout):
 ONE_TAP = [case for case in CASES if case.startswith("steps of one tap")]
 
 
-@pytest.mark.parametrize("schedule", [Tile(32, 32, 8, buffers=2, split=3), Tile(32, 16, 4, split=5), Tile(16, 32, 16)], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [Tile(32, 32, 8, buffers=2, split=3), Tile(32, 16, 4, split=5), Tile(16, 32, 16)], ids=str
+)
 @pytest.mark.parametrize("case", ONE_TAP)
 def test_steps_of_one_tap(case, schedule):
     """Where channels are whole steps, each step sees one tap, and classes of positions have only the steps that they need."""
@@ -178,7 +180,10 @@ def test_dtypes(dtype):
         check(lambda x, w: lax.conv(x, w, (1, 1), "SAME", preferred_element_type=wide), (x, w), None, 1e-3)
 
 
-@pytest.mark.parametrize("op", [o for o in operations.OPERATIONS if o.primitive == "conv_general_dilated"], ids=str)
+_CONVOLUTIONS = [o for o in operations.OPERATIONS if o.primitive == "conv_general_dilated"]
+
+
+@pytest.mark.parametrize("op", _CONVOLUTIONS, ids=range(len(_CONVOLUTIONS)))
 def test_operations(op):
     for args in op.samples:
         args = [np.asarray(a, np.float32) for a in args]

@@ -87,7 +87,13 @@ def test_much_work_is_submitted_without_waiting_for_more(gpu: Any, monkeypatch: 
     x = asgfn.device_put(array(rng, 5000), "gpu")
     for _ in range(3):
         f(x)
-    monkeypatch.setattr(recorder, "ENOUGH_DISPATCHES", 2)
+    with monkeypatch.context() as changed:
+        changed.setattr(recorder, "ENOUGH_DISPATCHES", 2)
+        assert submissions(gpu, lambda: [f(x) for _ in range(5)]) == 5
+    assert submissions(gpu, lambda: [f(x) for _ in range(5)]) < 5
+    seconds = f.lower(x).compile().executable.built._habit.seconds
+    assert 0 < seconds < 1e-5
+    monkeypatch.setattr(recorder, "ENOUGH_SECONDS", 0.9 * seconds)
     assert submissions(gpu, lambda: [f(x) for _ in range(5)]) == 5
 
 

@@ -185,8 +185,8 @@ def to_bytes(asg: Asg) -> bytes:
 
 
 def fingerprint(asg: Asg) -> tuple[bytes, list[SourceInfo]]:
-    """What tells a graph from all others that compute something else, or say something else of themselves, and nothing
-    more: what surrounds a function in its file, and how its arguments are packed, makes no difference.
+    """What tells a graph from those that compute something else. Where a function stands in its file, and how its
+    arguments are called and packed, makes no difference; only which nodes come from one line does.
 
     Returns:
         a hash, the same in every process; and the places in the user's program that the graph names, in an order that only

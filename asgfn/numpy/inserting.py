@@ -174,7 +174,8 @@ def resize(a: ArrayLike, new_shape: Any) -> Array:
         return filled(shape, 0, a.dtype)
     flat = lax.reshape(a, (a.size,))
     repeats = -(-total // a.size)
-    flat = lax.concatenate([flat] * repeats, 0) if repeats > 1 else flat
+    if repeats > 1:
+        flat = lax.reshape(lax.broadcast_in_dim(flat, (repeats, a.size), (1,)), (repeats * a.size,))
     return lax.reshape(lax.slice_in_dim(flat, 0, total), shape)
 
 

@@ -18,6 +18,7 @@ from asgfn.primitives.base import Primitive
 from asgfn.transforms.call import call_rules, call_type
 from asgfn.transforms.function import as_function, check_leaves, leaf_names, trace_to_graph
 from asgfn.transforms.interpret import run
+from asgfn.transforms.region_masks import with_masks_of_results
 from asgfn.transforms.region_roles import ALIASES
 from asgfn.transforms.region_rules import FusionLimits
 from asgfn.transforms.region_stores import recomputed
@@ -82,7 +83,7 @@ def _fuse_graph(asg: Asg, limits: FusionLimits) -> Asg:
     flat = simplify(asg)
     if any(node.primitive is fused_p for node in flat.nodes):
         flat = simplify(unfuse(flat))
-    partitioner = Partitioner(flat, limits)
+    partitioner = Partitioner(with_masks_of_results(flat), limits)
     regions = partitioner.partition()
     return _Cutter(partitioner).cut(regions, limits)
 
@@ -101,8 +102,8 @@ class _Cutter:
     def __init__(self, partitioner: Partitioner):
         self.partitioner = partitioner
         self.asg = asg = partitioner.asg
-        self.recomputed = recomputed(partitioner)
-        self.stored = set(asg.outputs)  # values that leave a region: what another one reads, or the caller
+        self.recomputed, kept = recomputed(partitioner)
+        self.stored = {*asg.outputs, *kept}  # values that leave a region: what another one reads, or the caller
         for value, readers in partitioner.readers.items():
             maker = partitioner.maker.get(value)
             if maker is not None and asg.producers[value] not in self.recomputed:

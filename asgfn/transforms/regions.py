@@ -6,7 +6,8 @@ The plan, in the order it happens:
 2. The other operations start as a region each. Regions grow along edges, best reason first:
    contractions with what alone reads them; reductions with what they alone read and what follows row by row;
    contractions with the rest of their epilogues; element-wise operations with each other; contractions with their
-   prologues; and last, small reductions of row-wise results with the rows.
+   prologues; reductions with others that go through the same values; and last, small reductions of row-wise results with
+   the rows.
 3. Small regions that do not depend on each other are grouped.
 """
 
@@ -96,6 +97,7 @@ class Partitioner:
         self.maker: dict[int, int] = {}  # value -> operation
         self.loops_of: dict[int, range | list[int]] = {}  # value -> its loops, outermost first
         self.readers: dict[int, list[int]] = {}  # value -> operations that read it
+        self.along: dict[int, list[tuple[int, tuple[int, ...]]]] = {}  # value -> who reads it along which of its loops
         self.inlined: list[bool] = []
         self._find_inlined()
         self._make_operations()
@@ -225,6 +227,8 @@ class Partitioner:
         self.readers.setdefault(value, []).append(number)
         self.clusters[number].inputs.add(value)
         maker = self.maker.get(value)
+        if selection is not None:
+            self.along.setdefault(value, []).append((number, tuple([loops[k] for k in selection])))
         if maker is not None:
             pairs = None
             if selection is not None:
@@ -260,6 +264,7 @@ class Partitioner:
         self._sweep_up({(ELEMENTWISE, REDUCTION), (ELEMENTWISE, ELEMENTWISE)})
         self._sweep_down(everything | {(CONTRACTION, ELEMENTWISE)})
         self._sweep_up({(ELEMENTWISE, CONTRACTION)})
+        self._sweep_across()
         self.nesting = True
         self._sweep_down({(REDUCTION, REDUCTION)})
         clusters = sorted({id(c): c for c in self.clusters}.values(), key=lambda c: c.order)
@@ -300,15 +305,39 @@ class Partitioner:
                 if (first.kind, second.kind) in kinds:
                     self._merge(first, second)
 
+    def _sweep_across(self) -> None:
+        """Merges reductions that keep the same rows and go through the same large value, neither reading the other."""
+        for value, readers in self.along.items():
+            known: list[tuple[int, tuple[int, ...]]] = []
+            for number, loops in readers:
+                if self.clusters[number].kind != REDUCTION or self.roles[self.operations[number].node] == VIEW:
+                    continue
+                if not any(self._merge_siblings(value, other, (number, loops)) for other in known):
+                    known.append((number, loops))
+
+    def _merge_siblings(self, value: int, one: tuple[int, tuple[int, ...]], other: tuple[int, tuple[int, ...]]) -> bool:
+        """Merges the regions of two operations that read a value along these loops, if the result can be one kernel."""
+        first, second = self.clusters[one[0]], self.clusters[other[0]]
+        if first is second:
+            return True
+        if self.types[value].size * 2 < max(first.size, second.size) or second in first.succs or first in second.succs:
+            return False
+        edge = Edge(value, other[0], tuple(zip(one[1], other[1], strict=True)))
+        becomes = self.loops.match([edge], first.frames | second.frames)
+        if becomes is None or set(map(becomes, first.rows)) != set(map(becomes, second.rows)):
+            return False
+        if first.order > second.order:
+            first, second = second, first
+        inputs, outputs = first.inputs | second.inputs, first.outputs | second.outputs
+        return self._become_one(first, second, [edge], second, inputs, outputs)
+
     def _is_private(self, cluster: Cluster) -> bool:
         return len(cluster.succs) == 1 and not any(self.is_output[i] for i in cluster.outputs)
 
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""
         edges = first.succs[second]
-        if not edges or len(first.members) + len(second.members) > self.limits.max_nodes:
-            return False
-        if not fits(first, second, edges, self):
+        if not edges or not fits(first, second, edges, self):
             return False
         passed = {e.value for e in edges}
         inputs = first.inputs | (second.inputs - passed)
@@ -319,6 +348,22 @@ class Partitioner:
             if not self.is_output[i] and all(self.clusters[r] in mine for r in reversed(self.readers[i]))
         }
         outputs = (first.outputs | second.outputs) - inner
+        leads = second if first.kind == ELEMENTWISE or second.kind == REDUCTION else first
+        return self._become_one(first, second, edges, leads, inputs, outputs)
+
+    def _become_one(
+        self,
+        first: Cluster,
+        second: Cluster,
+        edges: Sequence[Edge],
+        leads: Cluster,
+        inputs: set[int],
+        outputs: set[int],
+    ) -> bool:
+        """Merges two regions, unless that is more than a kernel can be, or closes a cycle. What the result is, the leading
+        one says."""
+        if len(first.members) + len(second.members) > self.limits.max_nodes:
+            return False
         if len(inputs) + len(outputs) > self.limits.max_operands:
             return False
         path = between(first, second)
@@ -328,7 +373,6 @@ class Partitioner:
         for edge in edges:
             for a, b in edge.loops or ():
                 self.loops.join(a, b)
-        leads = second if first.kind == ELEMENTWISE or second.kind == REDUCTION else first
         kind, domain, rows = leads.kind, leads.domain, leads.rows
         stays, gone = contract(first, second, path)
         stays.kind, stays.domain, stays.rows = kind, domain, rows

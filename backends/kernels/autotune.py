@@ -105,7 +105,7 @@ _EFFICIENCY = {
     (64, 128, 16, 8, 8): 0.75, (256, 128, 16, 8, 8): 0.70, (128, 128, 16, 8, 8): 0.66,
 }  # fmt: skip
 _EFFICIENCY_OF_PART = {(8, 16): 0.6, (8, 8): 0.65, (8, 4): 0.6, (4, 8): 0.64, (4, 4): 0.48}
-_TENSOR_TILES = (
+TENSOR_TILES = (
     TensorTile(128, 128, 32),
     TensorTile(128, 128, 16, buffers=2),
     TensorTile(128, 128, 32, 64, 32),
@@ -134,8 +134,22 @@ def candidates(problem: Problem, target: Target) -> list[Schedule]:
     return found[:MOST]
 
 
+class Asked(dict[str, Mapping[Schedule, float]]):
+    """Measurements of nothing. As those of a target, they note the problems that schedules are chosen for.
+
+    Attributes:
+        problems: in the order in which they came up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[Problem] = []
+
+
 def choose(problem: Problem, target: Target, measured: Mapping[Schedule, float] | None = None) -> Schedule:
     """The schedule to use: the fastest of those that were measured (seconds), or of those that were not."""
+    if isinstance(target.measured, Asked):
+        target.measured.problems.append(problem)
     if measured:
         fits = {s: t for s, t in measured.items() if _fits(s, target, problem.pieces)}
         if fits:
@@ -161,7 +175,7 @@ def _all(problem: Problem, target: Target) -> list[Schedule]:
     if few <= FEW:
         return list(_skinny(p, 1 << min(target.workgroup_threads, 256).bit_length() - 1))
     found: list[Schedule] = []
-    tiles: list[Tile | TensorTile] = [replace(t, subgroup=target.subgroup[0]) for t in _TENSOR_TILES] if p.pieces else []
+    tiles: list[Tile | TensorTile] = [replace(t, subgroup=target.subgroup[0]) for t in TENSOR_TILES] if p.pieces else []
     for tile in (*tiles, *_TILES):
         if not _fits(tile, target, p.pieces) or tile.rows > 2 * max(p.m, 16) or tile.columns > 2 * max(p.n, 16):
             continue

@@ -59,7 +59,9 @@ class Elements:
         types: how its dtypes are represented.
     """
 
-    def __init__(self, builder: Builder, asg: Asg, types: Types, inputs: Sequence[Memory], constants: Sequence[Memory | None]):
+    def __init__(
+        self, builder: Builder, asg: Asg, types: Types, inputs: Sequence[Memory], constants: Sequence[Memory | None]
+    ):
         self.builder, self.asg, self.types = builder, asg, types
         self.value_types = asg.value_types
         self.memories: list[Memory | None] = [*inputs, *constants]
@@ -195,14 +197,20 @@ def _transpose(e: Elements, node: Node, at: Coordinates, mask: Value | None) -> 
 def _slice(e: Elements, node: Node, at: Coordinates, mask: Value | None) -> Value:
     (x,) = node.inputs
     strides = node.params.get("strides") or (1,) * len(at)
-    return e.at(x, tuple(i * s + start for i, s, start in zip(at, strides, node.params["start_indices"], strict=True)), mask)
+    return e.at(
+        x, tuple(i * s + start for i, s, start in zip(at, strides, node.params["start_indices"], strict=True)), mask
+    )
 
 
 @element_rule("rev")
 def _rev(e: Elements, node: Node, at: Coordinates, mask: Value | None) -> Value:
     (x,) = node.inputs
     turned = node.params["dimensions"]
-    return e.at(x, tuple(-i + (n - 1) if k in turned else i for k, (i, n) in enumerate(zip(at, e.type(x).shape, strict=True))), mask)
+    return e.at(
+        x,
+        tuple(-i + (n - 1) if k in turned else i for k, (i, n) in enumerate(zip(at, e.type(x).shape, strict=True))),
+        mask,
+    )
 
 
 @element_rule("pad")
@@ -309,9 +317,7 @@ def _reduce(e: Elements, node: Node, at: Coordinates, mask: Value | None) -> Val
     return accumulate(e.builder, [t.shape[axis] for axis in node.params["axes"]], start, step)
 
 
-def accumulate(
-    b: Builder, sizes: Sequence[int], start: Value, step: Callable[[Coordinates, Value], Value]
-) -> Value:
+def accumulate(b: Builder, sizes: Sequence[int], start: Value, step: Callable[[Coordinates, Value], Value]) -> Value:
     """A number that goes through nested loops of these sizes."""
     total = b.variable(start)
     axes = tuple(ix.axis("r", n) for n in sizes)

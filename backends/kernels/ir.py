@@ -97,6 +97,7 @@ class Store:
     memory: Memory
     place: Value
     value: Value | tuple[Value, ...]
+    lane: Value | None = None  # of a group in wide memory, if one element of it is stored
 
 
 @dataclass
@@ -385,6 +386,11 @@ class Builder:
         memory.written = True
         self.blocks[-1].append(Store(memory, place, value))
 
+    def store_lane(self, memory: Memory, place: Value, lane: Value, value: Value) -> None:
+        """One element of a group in memory of width 4."""
+        memory.written = True
+        self.blocks[-1].append(Store(memory, place, value, lane))
+
     def atomic(self, operation: str, memory: Memory, place: Value, value: Value) -> None:
         memory.written = memory.atomic = True
         self.blocks[-1].append(Atomic(operation, memory, place, value))
@@ -430,7 +436,12 @@ class Builder:
 
     @contextmanager
     def loop(
-        self, axis: Index, start: Value | int = 0, stop: Value | int | None = None, step: Value | int = 1, unroll: bool = False
+        self,
+        axis: Index,
+        start: Value | int = 0,
+        stop: Value | int | None = None,
+        step: Value | int = 1,
+        unroll: bool = False,
     ) -> Iterator[None]:
         """Runs through an axis. Its index must be a single axis (as `index.axis` makes it), or a constant: then nothing loops."""
         if axis.is_constant:

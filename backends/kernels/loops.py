@@ -108,7 +108,7 @@ class RegionLoops:
 def find_loops(asg: Asg) -> RegionLoops | None:
     """The loops of a region of kind "elementwise" or "reduction", or of several reduction regions that keep the same rows;
     None if the graph is nothing of that kind."""
-    partitioner = _Partitioner(asg, _NO_LIMITS)
+    partitioner = Partitioner(asg, _NO_LIMITS)
     partitioner.partition()
     # what is neither reduced nor stored is computed again wherever it is used, whichever loops that has
     results = {v for v in asg.outputs if v in partitioner.maker}
@@ -145,26 +145,13 @@ def find_loops(asg: Asg) -> RegionLoops | None:
     return RegionLoops(asg, partitioner.axes, lengths, rows, tuple(reductions), outputs, depths)
 
 
-class _Partitioner(Partitioner):
-    """Remembers who reads what along which loops."""
-
-    def __init__(self, asg: Asg, limits: FusionLimits):
-        self.reads: dict[int, list[tuple[int, ...]]] = {}
-        super().__init__(asg, limits)
-
-    def _read(self, number: int, value: int, selection: tuple[int, ...] | None, loops: range) -> None:
-        if selection is not None:
-            self.reads.setdefault(value, []).append(tuple([loops[k] for k in selection]))
-        super()._read(number, value, selection, loops)
-
-
-def _identify(partitioner: _Partitioner) -> None:
+def _identify(partitioner: Partitioner) -> None:
     """Gives loops of different nests that run along the same axis of an operand one name, so that what one nest has
     loaded is known in the other. That is never wrong: a nest only cares that its own loops differ."""
     nests = list(dict.fromkeys(tuple(map(partitioner.loops.find, frame)) for frame in partitioner.frames))
     pairs = []
-    for reads in partitioner.reads.values():
-        pairs += [(a, b) for other in reads[1:] for a, b in zip(reads[0], other, strict=True)]
+    for reads in partitioner.along.values():
+        pairs += [(a, b) for _, other in reads[1:] for a, b in zip(reads[0][1], other, strict=True)]
     longest = max(nests, key=lambda nest: partitioner.loops.steps(nest), default=())
     lengths = partitioner.loops.lengths
     for nest in nests:

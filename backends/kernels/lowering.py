@@ -118,9 +118,7 @@ def lower_region(asg: Asg, kind: str, target: Target) -> Plan | None:
     """The plan of a region; None if the host has to compute it."""
     _load()
     types = asg.value_types
-    if kind != "group" and not all(
-        supports(node, [types[i] for i in node.inputs], target.types) for node in asg.nodes
-    ):
+    if kind != "group" and not all(supports(node, [types[i] for i in node.inputs], target.types) for node in asg.nodes):
         return None
     maker = _by_kind.get(kind)
     found = maker(asg, target) if maker is not None else None

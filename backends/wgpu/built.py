@@ -15,12 +15,41 @@ from backends.wgpu.finish import Finished
 from backends.wgpu.memory import Memory
 from backends.wgpu.recorder import Habit
 from backends.wgpu.running import Run
-from backends.wgpu.steps import CONSTANT, INPUT, Commands, Download, Loop, Storage, Upload, While, walk
+from backends.wgpu.steps import (
+    CONSTANT,
+    INPUT,
+    Commands,
+    Dispatch,
+    Download,
+    Loop,
+    Storage,
+    Upload,
+    While,
+    inner_lists,
+    walk,
+)
 
 # lists that are remembered for the memories of the last calls
 MOST_BINDINGS = 16
 # where a result comes from
 NEW, ARGUMENT, FIXED, HOST = range(4)
+
+
+# of a fast GPU: bytes and operations in a second
+_BYTES, _FLOPS = 2e12, 2e13
+
+
+def _seconds(steps: Sequence[Any]) -> float:
+    """How long a fast GPU takes for steps, roughly and at least."""
+    total = 0.0
+    for step in steps:
+        if isinstance(step, Dispatch):
+            if step.kernel is not None:
+                total += step.kernel.bytes / _BYTES + step.kernel.flops / _FLOPS
+        else:
+            often = len(step.rows) if isinstance(step, Loop) else 1
+            total += often * sum(map(_seconds, inner_lists(step)))
+    return total
 
 
 class Built:
@@ -55,7 +84,7 @@ class Built:
         self._sizes = [s.nbytes for s in finished.new]
         self._results = [self._origin(where) for where in finished.outputs]
         self._bindings: OrderedDict[tuple, Binding] = OrderedDict()
-        self._habit = Habit()
+        self._habit = Habit(_seconds(finished.steps))
         self.workspaces: list[list[Memory]] = []
         device.pool.holders.add(self)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import lru_cache
@@ -18,7 +19,9 @@ import backends
 from asgfn.errors import GraphError
 from asgfn.graph.asg import Asg
 from asgfn.graph.serial import fingerprint
+from asgfn.graph.types import SourceInfo
 from backends.kernels.target import Target
+from backends.wgpu.choice import chosen
 from backends.wgpu.device import Kernel
 from backends.wgpu.disk import folder, read_entry, write_entry
 from backends.wgpu.finish import Finished, compile_graph
@@ -34,24 +37,32 @@ counts = {"hits": 0, "misses": 0, "stored": 0}
 @lru_cache(maxsize=1)
 def version() -> bytes:
     """A hash of the source of the compiler."""
+    return source_hash([*(Path(asgfn.__path__[0]) / name for name in _SOURCES), Path(backends.__path__[0])])
+
+
+def source_hash(roots: Sequence[Path]) -> bytes:
+    """A hash of all Python files in these folders."""
     found = hashlib.blake2b(digest_size=16)
-    roots = [Path(asgfn.__path__[0]) / name for name in _SOURCES] + [Path(backends.__path__[0])]
     for root in roots:
-        for path in sorted(root.rglob("*.py")):
-            found.update(f"{path.relative_to(root)} ".encode())
-            found.update(path.read_bytes())
+        for folder_, inner, names in os.walk(root):
+            inner.sort()
+            for name in sorted(n for n in names if n.endswith(".py")):
+                path = Path(folder_, name)
+                data = path.read_bytes()
+                found.update(f"{path.relative_to(root).as_posix()} {len(data)} ".encode() + data)
     return found.digest()
 
 
-def key_of(mark: bytes, target: Target, donated: Sequence[bool]) -> str:
+def key_of(mark: bytes, target: Target, donated: Sequence[bool], tuned: bool = False) -> str:
     """The name of a program.
 
     Arguments:
         mark: the graph's fingerprint.
         target: what it is compiled for, with what was measured there.
         donated: which of its arguments it may overwrite.
+        tuned: whether all that could be measured for it was.
     """
-    found = hashlib.blake2b(version() + mark + bytes(donated), digest_size=20)
+    found = hashlib.blake2b(version() + mark + bytes([tuned, *donated]) + chosen().name.encode(), digest_size=20)
     found.update(repr([(f.name, getattr(target, f.name)) for f in fields(target) if f.name != "measured"]).encode())
     for problem, seconds in sorted(target.measured.items()):
         found.update(repr((problem, sorted(map(repr, seconds.items())))).encode())
@@ -64,33 +75,43 @@ def compiled(
     donated: Sequence[bool],
     debug: bool,
     expect: Callable[[Kernel], None] | None = None,
+    tune: Callable[[Asg], None] | None = None,
 ) -> Finished:
     """The program of a graph: from the disk if it is there, else compiled, and kept for the next time. The arguments are
     those of `compile_graph`."""
     where = None if debug else folder()
     if where is None:
-        return compile_graph(asg, target, donated, debug, expect)
+        return compile_graph(asg, target, donated, debug, expect, tune)
     try:
         mark, places = fingerprint(asg)
     except GraphError:  # it calls Python
-        return compile_graph(asg, target, donated, debug, expect)
-    path = where / "programs" / f"{key_of(mark, target, donated)}.program"
-    data = read_entry(path)
-    if data is not None:
-        try:
-            found = from_stored(data, asg, places)
-        except NotAProgram as error:
-            _log.debug("ignoring %s: %s", path, error)
-        else:
-            counts["hits"] += 1
-            return found
+        return compile_graph(asg, target, donated, debug, expect, tune)
+
+    def path() -> Path:
+        return where / "programs" / f"{key_of(mark, target, donated, tune is not None)}.program"
+
+    found = _read(path(), asg, places)
+    if found is not None:
+        counts["hits"] += 1
+        return found
     counts["misses"] += 1
-    finished = compile_graph(asg, target, donated, debug, expect)
+    finished = compile_graph(asg, target, donated, debug, expect, tune)
     try:
         stored = to_stored(finished, asg, target.types, places)
     except NotStorable as error:
-        _log.debug("not kept: %s", error)
+        _log.debug("%s is not kept: %s", asg.name, error)
         return finished
-    write_entry(path, stored)
+    write_entry(path(), stored)  # its name may be another one now, after what was measured
     counts["stored"] += 1
     return finished
+
+
+def _read(path: Path, asg: Asg, places: Sequence[SourceInfo]) -> Finished | None:
+    data = read_entry(path)
+    if data is None:
+        return None
+    try:
+        return from_stored(data, asg, places)
+    except NotAProgram as error:
+        _log.debug("ignoring %s: %s", path, error)
+        return None

@@ -10,6 +10,7 @@ import numpy as np
 
 from backends.wgpu.errors import gpu_errors
 from backends.wgpu.memory import size_class
+from backends.wgpu.package import package
 from backends.wgpu.recorder import Owner, Recorder
 
 
@@ -71,22 +72,27 @@ class ClassRecorder(Recorder):
         self.device.gpu.queue.write_buffer(buffer, 0, data)
 
     def _finish(self) -> None:
-        # the package has no other way to wait that works everywhere
-        with self.device.lock, self._errors("waiting for the GPU"):
-            stock = self._staging.setdefault(size_class(4), [])
-            staging = stock.pop() if stock else self._new_staging(size_class(4))
+        # the package has no way to wait that works everywhere; but what is submitted last has run last
+        size = size_class(4)
+        with self.device.lock:
+            stock = self._staging.setdefault(size, [])
+            staging = stock.pop() if stock else self._new_staging(size)
+            with self._errors("waiting for the GPU"):
+                encoder = self.device.gpu.create_command_encoder()
+                encoder.clear_buffer(staging.buffer, 0, 4)
+                self.device.gpu.queue.submit([encoder.finish()])
         self._contents(staging, 4)
         stock.append(staging)
 
     def _new_staging(self, size: int) -> Staging:
-        import wgpu
+        wgpu = package()
 
         usage = wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.MAP_READ
         with self._errors(f"asking for {size:,} bytes that the CPU can read"):
             return Staging(self.device.gpu.create_buffer(size=size, usage=usage))
 
     def _contents(self, staging: Staging, nbytes: int) -> np.ndarray:
-        import wgpu
+        wgpu = package()
 
         with self._errors("reading an array back"):
             staging.buffer.map_async(wgpu.MapMode.READ, 0, nbytes).sync_wait()

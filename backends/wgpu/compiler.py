@@ -26,6 +26,7 @@ from backends.wgpu.writer import Writer
 
 # what writes the steps of a node: (compiler, node, inputs) -> outputs, or None if the host has to
 Maker = Callable[[Any, Node, list[Val]], list[Val] | None]
+Planner = Callable[[Node, Sequence[ArrayType], Target], Plan | None]
 _ALIASES = (*ALIASES, "expand_dims")
 # nodes that are never kernels as they are
 UNPLANNED = frozenset((*_ALIASES, *INLINED, "custom_linear_solve"))
@@ -35,7 +36,8 @@ _plans: dict[tuple, Plan | None] = {}
 
 def cached_plan(node: Node, in_types: Sequence[ArrayType], target: Target) -> Plan | None:
     """The plan of a node; equal nodes (the layers of a network) share it."""
-    key = (node.primitive, node.params, tuple(in_types), node.out_types, target)
+    # what has been measured in the meantime may lead to another plan
+    key = (node.primitive, node.params, tuple(in_types), node.out_types, target, len(target.measured))
     try:
         if key in _plans:
             return _plans[key]
@@ -70,11 +72,19 @@ class Compiler(Writer):
         control: what compiles loops and branches, by the names of their primitives.
         in_parts: what compiles nodes with larger arrays than a kernel can see.
         debug: whether each node's results are checked.
+        plan_of: gives the plan of a node, or None.
     """
 
-    def __init__(self, target: Target, control: Mapping[str, Maker], in_parts: Maker, debug: bool = False):
+    def __init__(
+        self,
+        target: Target,
+        control: Mapping[str, Maker],
+        in_parts: Maker,
+        debug: bool = False,
+        plan_of: Planner = cached_plan,
+    ):
         super().__init__(target)
-        self.control, self.in_parts, self.debug = control, in_parts, debug
+        self.control, self.in_parts, self.debug, self.plan_of = control, in_parts, debug, plan_of
         self._asg_scope = ""
 
     # ------------------------------------------------------------------ graphs
@@ -128,7 +138,7 @@ class Compiler(Writer):
                     return made
                 plan = None
             else:
-                plan = cached_plan(node, [v.aval for v in ins], self.target)
+                plan = self.plan_of(node, [v.aval for v in ins], self.target)
             if plan is not None and self.fits(plan):
                 return self._planned(plan, node, ins)
             if plan is not None and prim.name == "fused":

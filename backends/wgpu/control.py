@@ -99,6 +99,9 @@ class _Carries:
                 after = fresh
             taken.add(after.root)
             pairs.append((before, after))
+        c.position += 1
+        for _, after in pairs:
+            c.touch(after)  # the next step needs it
         body = [step for steps in lists for step in steps]
         join_copies(body)
         return join_carries(body, pairs)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asgfn.graph.asg import Asg, Node, Params
-from asgfn.graph.edit import GraphBuilder
+from asgfn.graph.edit import GraphBuilder, prune
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.elementwise import add_p
 from asgfn.transforms.region_roles import ELEMENTWISE, role_of
@@ -83,18 +83,36 @@ def _counts(node: Node, axis: Cut) -> bool:
 
 def _cut_region(node: Node, axes: Sequence[int], steps: int, some: int, start: int) -> Part:
     asg: Asg = node.params["asg"]
+    builder, new, operands = _cut_graph(asg, asg.outputs, axes, steps, some, start)
+    graph = builder.build([new[value, axis] for value, axis in zip(asg.outputs, axes, strict=True)], name=asg.name)
+    return Part(_region(node, graph), operands)
+
+
+def _region(node: Node, graph: Asg) -> Node:
+    """A region like this one, that computes another graph."""
+    return node._replace(params=Params({**node.params, "asg": graph}), out_types=graph.out_types)
+
+
+def _cut_graph(
+    asg: Asg, outputs: Sequence[int], axes: Sequence[Cut], steps: int, some: int, start: int
+) -> tuple[GraphBuilder, dict[tuple[int, Cut], int], tuple[tuple[int, Cut], ...]]:
+    """The part of a graph that computes some steps of values that are cut along these axes.
+
+    Returns:
+        a builder with its nodes; the new numbers of values, by old number and cut; and what its inputs are.
+    """
     types = asg.value_types
     wanted: list[dict[Cut, None]] = [{} for _ in types]  # the ways in which each value is needed
-    for value, axis in zip(asg.outputs, axes, strict=True):
+    for value, axis in zip(outputs, axes, strict=True):
         wanted[value][axis] = None
     reads: dict[tuple[int, Cut], list[Cut]] = {}
     for index in range(len(asg.nodes) - 1, -1, -1):
         inner, first = asg.nodes[index], asg.first_outputs[index]
-        for axis in {a: None for k in range(len(inner.out_types)) for a in wanted[first + k]}:
+        for way in _ways(wanted[first : first + len(inner.out_types)]):
             cuts: list[Cut] = [None] * len(inner.inputs)
-            if axis is not None:
-                cuts = operand_cuts(inner, [types[i] for i in inner.inputs], axis, steps)
-            reads[index, axis] = cuts
+            if way is not None:
+                cuts = operand_cuts(inner, [types[i] for i in inner.inputs], way, steps)
+            reads[index, way] = cuts
             for value, how in zip(inner.inputs, cuts, strict=True):
                 wanted[value][how] = None
     n = len(asg.inputs)
@@ -116,18 +134,79 @@ def _cut_region(node: Node, axes: Sequence[int], steps: int, some: int, start: i
     new |= {(n + k, None): len(operands) + k for k in range(len(asg.constants))}
     first_number = {key: len(operands) + len(asg.constants) + k for k, key in enumerate(counted)}
     for index, (inner, first) in enumerate(zip(asg.nodes, asg.first_outputs, strict=True)):
-        for axis in {a: None for k in range(len(inner.out_types)) for a in wanted[first + k]}:
-            shorter = inner if axis is None else _shorter(inner, axis, steps, some)
-            inputs = [new[value, how] for value, how in zip(inner.inputs, reads[index, axis], strict=True)]
+        for way in _ways(wanted[first : first + len(inner.out_types)]):
+            shorter = inner if way is None else _shorter(inner, way, steps, some)
+            inputs = [new[value, how] for value, how in zip(inner.inputs, reads[index, way], strict=True)]
             made = builder.add(shorter, inputs)
-            if (index, axis) in first_number:
-                shifted = Node(add_p, (made[0], first_number[index, axis]), Params(), shorter.out_types)
+            if (index, way) in first_number:
+                shifted = Node(add_p, (made[0], first_number[index, way]), Params(), shorter.out_types)
                 made = builder.add(shifted)
             for k, value in enumerate(made):
-                new[first + k, axis] = value
-    graph = builder.build([new[value, axis] for value, axis in zip(asg.outputs, axes, strict=True)], name=asg.name)
-    part = node._replace(params=Params({**node.params, "asg": graph}), out_types=graph.out_types)
-    return Part(part, tuple(operands))
+                new[first + k, way] = value
+    return builder, new, tuple(operands)
+
+
+# ---------------------------------------------------------------------------------------------- sums
+class Sum(NamedTuple):
+    """A node of a region that sums along an axis of its operands, and how these are cut along it."""
+
+    number: int
+    axes: tuple[int, ...]
+    steps: int
+
+
+SUMS = ("dot_general", *(f"reduce_{name}" for name in ("sum", "max", "min", "prod", "and", "or", "xor")))
+
+
+def summed_axes(node: Node, in_types: Sequence[ArrayType]) -> list[tuple[int, ...]]:
+    """The axes along which a node sums: of each operand its own."""
+    if node.primitive.name == "dot_general":
+        (left, right), _ = node.params["dimension_numbers"]
+        return [*zip(left, right, strict=True)]
+    if node.primitive.name in SUMS:
+        return [(axis,) * len(in_types) for axis in node.params["axes"]]
+    return []
+
+
+def sums_of(asg: Asg) -> list[Sum]:
+    """The ways to cut a graph's only sum; none if it has several."""
+    indices = [k for k, node in enumerate(asg.nodes) if node.primitive.name in SUMS]
+    if len(indices) != 1:
+        return []
+    types = [asg.value_types[i] for i in asg.nodes[indices[0]].inputs]
+    return [Sum(indices[0], axes, types[0].shape[axes[0]]) for axes in summed_axes(asg.nodes[indices[0]], types)]
+
+
+def cut_sum(node: Node, found: Sum, some: int, start: int = 0) -> Part:
+    """The sum of a region, over some of the steps along an axis.
+
+    Raises:
+        NotCut: that cannot be computed from parts of the region's operands.
+    """
+    asg: Asg = node.params["asg"]
+    total = asg.nodes[found.number]
+    builder, new, operands = _cut_graph(asg, total.inputs, found.axes, found.steps, some, start)
+    made = builder.add(total, [new[value, axis] for value, axis in zip(total.inputs, found.axes, strict=True)])
+    return Part(_region(node, builder.build(list(made), name=asg.name)), operands)
+
+
+def after_sum(asg: Asg, found: Sum) -> Asg:
+    """What a graph computes with its sum, which is its last input."""
+    n = len(asg.inputs)
+    types = asg.value_types
+    total = asg.first_outputs[found.number]
+    builder = GraphBuilder([*asg.inputs, types[total]], asg.constants, asg.constant_types)
+    new = {k: k if k < n else k + 1 for k in range(n + len(asg.constants))}
+    new[total] = n
+    for index, (inner, first) in enumerate(zip(asg.nodes, asg.first_outputs, strict=True)):
+        if index != found.number:
+            new |= {first + k: made for k, made in enumerate(builder.add(inner, [new[i] for i in inner.inputs]))}
+    return prune(builder.build([new[i] for i in asg.outputs], name=asg.name))
+
+
+def _ways(wanted: Sequence[dict[Cut, None]]) -> list[Cut]:
+    """The ways in which the results of a node are needed."""
+    return list({way: None for known in wanted for way in known})
 
 
 # ---------------------------------------------------------------------------------------------- primitives

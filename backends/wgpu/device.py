@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from asgfn.errors import BackendError
 from backends.kernels.target import Target
 from backends.kernels.types import Types
+from backends.wgpu.choice import chosen
 from backends.wgpu.errors import gpu_errors
 from backends.wgpu.groups import GroupCache, Range
-from backends.wgpu.library import load_library
+from backends.wgpu.implementation import Implementation
 from backends.wgpu.limits import capped, wanted
+from backends.wgpu.measurements import remembered
 from backends.wgpu.memory import Pool
-from backends.wgpu.native import recorder_of, shorten_type_parsing
 from backends.wgpu.rows import Rows
 
 VARIABLE = "ASGFN_WGPU_ADAPTER"
@@ -30,7 +31,6 @@ LIMITS = (
     "max-compute-workgroup-size-x",
     "max-compute-workgroups-per-dimension",
 )
-FEATURES = ("shader-f16", "subgroup", "timestamp-query")
 # kernels count elements with 32-bit integers
 MOST_BYTES = 1 << 32
 
@@ -54,6 +54,24 @@ class Kernel(NamedTuple):
     source: str
     written: tuple[bool, ...]
     numbered: bool = False
+
+
+class _Coming:
+    """A pipeline that is being compiled."""
+
+    def __init__(self, future: Any, layout: Any):
+        self._future, self._layout = future, layout
+        self._pipeline: Pipeline | None = None
+
+    @property
+    def is_there(self) -> bool:
+        return self._pipeline is not None
+
+    def result(self) -> Pipeline:
+        """The pipeline, when it is there."""
+        if self._pipeline is None:
+            self._pipeline = Pipeline(self._future.result(), self._layout)
+        return self._pipeline
 
 
 class GpuDevice:
@@ -84,36 +102,19 @@ class GpuDevice:
         return f"gpu:{self.id}"
 
 
-def _limit_instance() -> None:
-    """Has the library look only at the system's own GPU interface, and trust our grids; if nobody has used it before us."""
-    try:
-        from wgpu.backends.wgpu_native import _helpers
-        from wgpu.backends.wgpu_native.extras import set_instance_extras
-
-        if _helpers._the_instance is None:
-            set_instance_extras(backends=("Primary",), flags=("Empty",))
-    except (ImportError, AttributeError, TypeError):
-        return  # another version or implementation of the package: its defaults work too
-
-
 def request_adapter() -> Any:
     """The best adapter; a software one only if the environment asks for it.
 
     Raises:
         BackendError: there is none.
     """
-    import wgpu
-
     wanted = os.environ.get(VARIABLE, "").strip().lower()
     if wanted not in ("", "software", "gpu"):
         raise BackendError(f"{VARIABLE}={wanted!r}: expected 'gpu' (the default) or 'software'")
-    load_library()
-    shorten_type_parsing()
-    _limit_instance()
+    implementation = chosen()
     try:
-        adapter = wgpu.gpu.request_adapter_sync(
-            power_preference="high-performance", force_fallback_adapter=wanted == "software"
-        )
+        implementation.prepare()
+        adapter = implementation.adapter(wanted == "software")
     except Exception as error:  # the package raises whatever the library told it
         raise BackendError(
             f"wgpu: no adapter found ({error}). Is a GPU driver for Vulkan, Metal or Direct3D 12 installed? "
@@ -140,6 +141,8 @@ class Device:
         recorder: its queue.
         rows: numbers for the steps of loops.
         groups: its bind groups.
+        adapter: its name and driver.
+        measured: seconds of schedules by problem, as the target has them too; see `backends.wgpu.tuning`.
         created: how many pipelines and bind groups were made so far, by kind.
     """
 
@@ -151,33 +154,40 @@ class Device:
         adapter = request_adapter() if adapter is None else adapter
         self.info = GpuDevice(adapter.info)
         limits = {name: min(adapter.limits[name], MOST_BYTES) for name in LIMITS if name in adapter.limits}
-        features = [name for name in FEATURES if name in adapter.features]
+        self.implementation = chosen()
+        features = [name for name in self.implementation.features if name in adapter.features]
         limits, features = capped(limits, features, wanted() if most is None else most)
         with gpu_errors(None, f"opening {self.info.device_kind}"):
-            self.gpu = adapter.request_device_sync(required_features=features, required_limits=limits)
+            self.gpu = self.implementation.open(adapter, features, limits)
         self.lost = False
         self.lock = threading.RLock()
         self.has_timestamps = "timestamp-query" in features
-        self.target = _target(self.gpu.limits, features, adapter.info)
+        self.adapter = f"{self.info.device_kind} {self.info.description}"
+        if self.implementation.name != "wgpu":
+            self.adapter += f" through {self.implementation.name}"
+        self.measured = remembered(self.adapter)
+        self.target = _target(self.implementation, adapter, self.gpu.limits, features, self.measured)
         self.most_bytes = min(self.gpu.limits["max-buffer-size"], MOST_BYTES)
         self.created = {"pipelines": 0, "bind groups": 0}
         self.pool = Pool(self)
         self.rows = Rows(self.gpu)
-        self.recorder = recorder_of(self)
+        self.recorder = self.implementation.recorder(self)
         self.groups = GroupCache(self.bind_group)
         self._compiling = threading.Lock()
         self._workers = ThreadPoolExecutor(min(os.cpu_count() or 1, 16), "asgfn-kernels")
-        self._pipelines: dict[Kernel, Future[Pipeline]] = {}
+        self._pipelines: dict[Kernel, _Coming] = {}
         self._layouts: dict[tuple, Any] = {}
-        self._trusted = _trusted_maker(self.gpu)
 
     # ------------------------------------------------------------------ pipelines
     def expect(self, kernel: Kernel) -> None:
         """Begins to compile a kernel that will be asked for, in a thread of its own: the library needs no Python."""
         with self._compiling:
             if kernel not in self._pipelines:
-                self._layout(kernel)
-                self._pipelines[kernel] = self._workers.submit(self._compile, kernel)
+                group, layout = self._layout(kernel)
+                with gpu_errors(self, "compiling a kernel"):
+                    future = self.implementation.pipeline(self.gpu, kernel.source, layout, self._workers)
+                self._pipelines[kernel] = _Coming(future, group)
+                self.created["pipelines"] += 1
 
     def pipelines(self, kernels: Sequence[Kernel]) -> list[Pipeline]:
         """Pipelines of these kernels. Those that are new are compiled, several at a time.
@@ -185,15 +195,18 @@ class Device:
         Raises:
             BackendError: the driver refuses one.
         """
-        for kernel in dict.fromkeys(kernels):
+        # long ones first, so that none is left when the others are done
+        for kernel in sorted(dict.fromkeys(kernels), key=lambda k: len(k.source), reverse=True):
             self.expect(kernel)
+        coming = [self._pipelines[k] for k in kernels]
         try:
-            return [self._pipelines[k].result() for k in kernels]
+            with gpu_errors(self, "compiling a kernel"):
+                return [c.result() for c in coming]
         except BaseException:
             with self._compiling:  # whoever asks again gets another try
-                failed = [k for k, p in self._pipelines.items() if p.done() and (p.cancelled() or p.exception())]
-                for k in failed:
-                    del self._pipelines[k]
+                for k in kernels:
+                    if k in self._pipelines and not self._pipelines[k].is_there:
+                        del self._pipelines[k]
             raise
 
     def _layout(self, kernel: Kernel) -> tuple[Any, Any]:
@@ -210,14 +223,6 @@ class Device:
             found = self._layouts[key] = group, self.gpu.create_pipeline_layout(bind_group_layouts=groups)
         return found
 
-    def _compile(self, kernel: Kernel) -> Pipeline:
-        with gpu_errors(self, "compiling a kernel"):
-            group, layout = self._layout(kernel)
-            module = self._trusted(kernel.source)
-            native = self.gpu.create_compute_pipeline(layout=layout, compute={"module": module, "entry_point": "main"})
-        self.created["pipelines"] += 1
-        return Pipeline(native, group)
-
     def bind_group(self, layout: Any, ranges: Sequence[Range]) -> Any:
         """A bind group of these ranges."""
         entries = [
@@ -230,10 +235,17 @@ class Device:
         return group
 
 
-def _target(limits: Any, features: Sequence[str], info: Any) -> Target:
+def _target(
+    implementation: Implementation,
+    adapter: Any,
+    limits: Any,
+    features: Sequence[str],
+    measured: Mapping[str, Mapping[Any, float]],
+) -> Target:
     """What kernels may use on a device with these limits."""
+    info = adapter.info
     sizes = (int(info.get("stackgroup_min_size") or 0), int(info.get("stackgroup_max_size") or 0))
-    known = "subgroup" in features and 0 < sizes[0] <= sizes[1]
+    known = implementation.has_subgroups(features) and 0 < sizes[0] <= sizes[1]
     return Target(
         types=Types(half="shader-f16" in features),
         workgroup_threads=min(limits["max-compute-invocations-per-workgroup"], limits["max-compute-workgroup-size-x"]),
@@ -242,29 +254,6 @@ def _target(limits: Any, features: Sequence[str], info: Any) -> Target:
         buffers=limits["max-storage-buffers-per-shader-stage"],
         binding_bytes=min(limits["max-storage-buffer-binding-size"], limits["max-buffer-size"]) // 16 * 16,
         subgroup=sizes if known else (0, 0),
+        subgroup_matrix=implementation.matrices(adapter, features) if known else (),
+        measured=measured,
     )
-
-
-def _trusted_maker(gpu: Any) -> Any:
-    """What makes a shader module of WGSL. Our kernels check their own ranges, so where the library lets us say so, it
-    adds no checks of its own; they cost up to a third of a matrix product's time."""
-    try:
-        from wgpu.backends.wgpu_native import _api, ffi, lib
-
-        create = _api.libf.wgpuDeviceCreateShaderModuleTrusted
-        kind = lib.WGPUSType_ShaderSourceWGSL
-        gpu._internal  # noqa: B018
-    except (ImportError, AttributeError):
-        return lambda source: gpu.create_shader_module(code=source)
-
-    def trusted(source: str) -> Any:
-        data = source.encode()
-        text = ffi.new("char[]", data)
-        wgsl = ffi.new("WGPUShaderSourceWGSL *")
-        wgsl.chain.sType = kind
-        wgsl.code.data, wgsl.code.length = text, len(data)
-        description = ffi.new("WGPUShaderModuleDescriptor *")
-        description.nextInChain = ffi.cast("WGPUChainedStruct *", wgsl)
-        return _api.GPUShaderModule("", create(gpu._internal, description, 0), gpu)
-
-    return trusted

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from asgfn.graph.asg import Asg, Node
-from backends.kernels.in_place import in_place_pairs
 from backends.kernels import ir
+from backends.kernels.in_place import in_place_pairs
 from backends.kernels.lowering import Plan
 from backends.kernels.target import Target
+from backends.wgpu.choice import chosen
 from backends.wgpu.compiler import UNPLANNED, cached_plan
 from backends.wgpu.device import Kernel
 from backends.wgpu.memory import storage_bytes
@@ -24,7 +25,7 @@ from backends.wgsl import source
 @lru_cache(maxsize=4096)
 def source_of(kernel: ir.Kernel, rows: tuple[tuple[int, int], ...], merged: tuple[tuple[int, int], ...]) -> str:
     """WGSL of a kernel; layers of a network share it."""
-    return source(kernel, rows=dict(rows), merged=dict(merged))
+    return source(kernel, chosen().dialect, rows=dict(rows), merged=dict(merged))
 
 
 def write_early(
@@ -77,7 +78,10 @@ def _merged(
             a, b = stage.arguments[read], stage.arguments[written]
             if (a.kind, b.kind) != ("input", "output") or first + b.number not in results or not gives_way(a.number):
                 continue
-            sizes = {storage_bytes(t, target.types) for t in (asg.value_types[node.inputs[a.number]], node.out_types[b.number])}
+            sizes = {
+                storage_bytes(t, target.types)
+                for t in (asg.value_types[node.inputs[a.number]], node.out_types[b.number])
+            }
             if len(sizes) == 1 and not {node.inputs[a.number], ~b.number} & taken:
                 taken |= {node.inputs[a.number], ~b.number}
                 pairs.append((read, written))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from asgfn.errors import AsgError, BackendError
+from backends.wgpu.package import package
 
 
 class Owner(Protocol):
@@ -59,7 +60,7 @@ def translated(message: str, device: Owner | None, doing: str) -> BackendError:
 @contextmanager
 def gpu_errors(device: Owner | None, doing: str) -> Iterator[None]:
     """Errors of the GPU's library in the block become `BackendError`s."""
-    import wgpu
+    wgpu = package()
 
     try:
         yield

@@ -16,7 +16,7 @@ from asgfn.transforms.simplify import simplify
 from backends.kernels.attention_match import recognise
 from backends.kernels.target import Target
 from backends.numpy.program import fold
-from backends.wgpu.compiler import Compiler
+from backends.wgpu.compiler import Compiler, Planner, cached_plan
 from backends.wgpu.control import CONTROL
 from backends.wgpu.device import Kernel
 from backends.wgpu.early import source_of, write_early
@@ -76,7 +76,12 @@ class Finished(NamedTuple):
 
 
 def compile_graph(
-    asg: Asg, target: Target, donated: Sequence[bool], debug: bool, expect: Callable[[Kernel], None] | None = None
+    asg: Asg,
+    target: Target,
+    donated: Sequence[bool],
+    debug: bool,
+    expect: Callable[[Kernel], None] | None = None,
+    tune: Callable[[Asg], None] | None = None,
 ) -> Finished:
     """Compiles a program for a kind of device.
 
@@ -84,16 +89,31 @@ def compile_graph(
         donated: which arguments it may overwrite; () if none.
         debug: whether results are checked.
         expect: is told of kernels that the program will probably have, as early as possible.
+        tune: is given the partitioned graph, and may measure how its kernels are best written.
     """
+    donated = [*donated] or [False] * len(asg.inputs)
+    graph = partitioned(asg, target, donated)
+    if tune is not None:
+        tune(graph)
+    if expect is not None and not debug:
+        write_early(graph, target, donated, frozenset(CONTROL), expect)
+    return finish(graph, target, donated, debug)
+
+
+def partitioned(asg: Asg, target: Target, donated: Sequence[bool]) -> Asg:
+    """The graph whose nodes become kernels."""
     get_backend("numpy")  # computes what is constant
     graph = without_small_branches(simplify(asg, fold))
     # one is left for what a kernel may need besides (partial results)
     limits = FusionLimits(max_operands=target.buffers - 1)
-    donated = [*donated] or [False] * len(asg.inputs)
-    graph = with_late_updates(fuse_graph(recognise(simplify(graph, fold), target), limits), donated)
-    if expect is not None and not debug:
-        write_early(graph, target, donated, frozenset(CONTROL), expect)
-    c = Compiler(target, CONTROL, in_parts, debug)
+    return with_late_updates(fuse_graph(recognise(simplify(graph, fold), target), limits), donated)
+
+
+def finish(
+    graph: Asg, target: Target, donated: Sequence[bool], debug: bool = False, plan_of: Planner = cached_plan
+) -> Finished:
+    """The program of a partitioned graph, given how to get the plans of its nodes."""
+    c = Compiler(target, CONTROL, in_parts, debug, plan_of)
     inputs = [c.input(k, t) for k, t in enumerate(graph.inputs)]
     where: list[Storage | int] = [v.storage if v.storage is not None else v.slot for v in inputs]  # type: ignore[misc]
     outs = c.graph(graph, inputs)

@@ -36,7 +36,9 @@ def load_library() -> None:
         header = (Path(wgpu.__path__[0]) / "resources" / "combined_header.h").read_text()
     except (ImportError, OSError):
         return
-    key = hashlib.blake2b(f"{cffi.__version__} {sys.implementation.cache_tag} {header}".encode(), digest_size=20).hexdigest()
+    key = hashlib.blake2b(
+        f"{cffi.__version__} {sys.implementation.cache_tag} {header}".encode(), digest_size=20
+    ).hexdigest()
     path = where / "library" / f"{key}.types"
     table = _decoded(read_entry(path))
     if table is not None:
@@ -93,7 +95,7 @@ def _table_of(ffi: Any) -> dict[str, Any] | None:
         text = io.StringIO()
         make_py_source(ffi, "wgpu_h", text)
         (call,) = [node for node in ast.walk(ast.parse(text.getvalue())) if isinstance(node, ast.Call)]
-        table = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        table = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
     return table if _is_table(table) else None
@@ -106,7 +108,7 @@ def _decoded(data: bytes | None) -> dict[str, Any] | None:
 
     try:
         table = msgpack.unpackb(data, raw=False, use_list=False)
-    except Exception:  # noqa: BLE001  # msgpack raises errors of many kinds
+    except Exception:  # msgpack raises errors of many kinds
         return None
     return table if _is_table(table) else None
 

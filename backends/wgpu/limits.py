@@ -15,7 +15,11 @@ NAMES = {
     "buffer": ("max-buffer-size",),
     "grid": ("max-compute-workgroups-per-dimension",),
 }
-FEATURES = {"f16": "shader-f16", "subgroups": "subgroup"}
+# of wgpu-native and of Dawn
+FEATURES = {
+    "f16": ("shader-f16",),
+    "subgroups": ("subgroup", "subgroups", "chromium-experimental-subgroup-matrix"),
+}
 # what every implementation of WebGPU has at least (WebGPU, W3C Candidate Recommendation, section 3.6.2)
 LEAST = "threads=256,shared=16384,buffers=8,binding=134217728,buffer=268435456,grid=65535,f16=0,subgroups=0"
 
@@ -33,7 +37,9 @@ def parse(text: str) -> dict[str, int]:
             continue
         if name not in (*NAMES, *FEATURES) or not number.isdecimal():
             known = ", ".join((*NAMES, *FEATURES))
-            raise ValueError(f"{VARIABLE}={text!r}: {part.strip()!r} is not name=number; names are {known}, or 'least' for all")
+            raise ValueError(
+                f"{VARIABLE}={text!r}: {part.strip()!r} is not name=number; names are {known}, or 'least' for all"
+            )
         found[name] = int(number)
     return found
 
@@ -43,12 +49,14 @@ def wanted() -> dict[str, int]:
     return parse(os.environ.get(VARIABLE, ""))
 
 
-def capped(limits: Mapping[str, int], features: Sequence[str], most: Mapping[str, int]) -> tuple[dict[str, int], list[str]]:
+def capped(
+    limits: Mapping[str, int], features: Sequence[str], most: Mapping[str, int]
+) -> tuple[dict[str, int], list[str]]:
     """Limits and features of a device that keeps to these."""
-    lowered = {name: value for name, value in limits.items()}
+    lowered = dict(limits)
     for short, value in most.items():
         for name in NAMES.get(short, ()):
             if name in lowered:
                 lowered[name] = min(lowered[name], value)
-    without = {FEATURES[short] for short, value in most.items() if short in FEATURES and not value}
+    without = {name for short, value in most.items() if not value for name in FEATURES.get(short, ())}
     return lowered, [f for f in features if f not in without]

@@ -15,6 +15,7 @@ from asgfn.graph.types import ArrayType
 from backends.kernels.types import Types
 from backends.wgpu import errors
 from backends.wgpu.errors import OutOfDeviceMemory, gpu_errors
+from backends.wgpu.package import package
 
 VARIABLE = "ASGFN_WGPU_POOL_BYTES"
 DEFAULT_BUDGET = 4 << 30
@@ -131,7 +132,7 @@ class Pool:
         return memory
 
     def _create(self, size: int) -> Memory:
-        import wgpu
+        wgpu = package()
 
         device = self._device()
         assert device is not None

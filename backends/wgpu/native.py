@@ -62,13 +62,8 @@ class NativeRecorder(Recorder):
 
     def __init__(self, device: Owner):
         super().__init__(device)
-        from wgpu.backends.wgpu_native import _api, ffi, lib
-
-        self._ffi, self._lib = ffi, lib
-        for name in _FUNCTIONS:
-            getattr(lib, "wgpu" + name)  # AttributeError if it is another library
-        self._handler = _api.error_handler
-        self._handler.capture, self._handler.release  # noqa: B018
+        self._ffi, self._lib, self._handler = self._library()
+        ffi, lib = self._ffi, self._lib
         self._null = ffi.NULL
         self._set_pipeline = lib.wgpuComputePassEncoderSetPipeline
         self._set_group = lib.wgpuComputePassEncoderSetBindGroup
@@ -81,11 +76,24 @@ class NativeRecorder(Recorder):
         self._commands = ffi.new("WGPUCommandBuffer[1]")
         self._encoder = self._pass = None
 
+    def _library(self) -> tuple[Any, Any, Any]:
+        """cffi's two objects for the library, and what is told of errors.
+
+        Raises:
+            AttributeError: it does not look as expected.
+        """
+        from wgpu.backends.wgpu_native import _api, ffi, lib
+
+        for name in _FUNCTIONS:
+            getattr(lib, "wgpu" + name)
+        _api.error_handler.capture, _api.error_handler.release  # noqa: B018
+
         @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
         def mapped(status: int, message: Any, place: Any, unused: Any) -> None:
             ffi.cast("int32_t *", place)[0] = status
 
         self._mapped = mapped
+        return ffi, lib, _api.error_handler
 
     def handle(self, thing: Any) -> Any:
         return thing._internal

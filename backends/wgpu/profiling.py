@@ -12,8 +12,10 @@ from asgfn.errors import BackendError
 from backends.wgpu.binding import Odd
 from backends.wgpu.buffers import duplicate
 from backends.wgpu.built import Built
+from backends.wgpu.choice import chosen
 from backends.wgpu.errors import gpu_errors
 from backends.wgpu.inspection import KernelTime, Profile, record_of
+from backends.wgpu.package import package
 from backends.wgpu.running import Run
 from backends.wgpu.steps import Dispatch, Loop
 
@@ -77,10 +79,10 @@ class _Clock:
     """
 
     def __init__(self, device: Any):
-        import wgpu
+        wgpu = package()
 
         self.device = device
-        self.period = _period(device) * 1e-9
+        self.period = chosen().timestamp_period(device.gpu) * 1e-9
         self.spans: list[tuple[int, int, Dispatch]] = []
         self._waiting: list[Dispatch] = []
         self._queries = device.gpu.create_query_set(type="timestamp", count=2 * _QUERIES)
@@ -135,13 +137,3 @@ class _Clock:
             # clocks of a multiprocessor may disagree by a tick
             self.spans.append((start, max(end, start), dispatch))
         self._waiting.clear()
-
-
-def _period(device: Any) -> float:
-    """Nanoseconds of a tick."""
-    try:
-        from wgpu.backends.wgpu_native import lib
-
-        return float(lib.wgpuQueueGetTimestampPeriod(device.gpu.queue._internal)) or 1.0
-    except (ImportError, AttributeError):
-        return 1.0  # the standard's unit

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, concrete, resident
@@ -46,6 +47,12 @@ def _references(buffers: Sequence[Any], k: int) -> int:
 _NOBODY_ELSE = (lambda x: _references([x.buffer], 0))(concrete(np.zeros(()), ArrayType((), np.float64)))
 
 
+def _tune(device: Device, graph: Asg) -> None:
+    from backends.wgpu.tuning import tune  # here: nearly nobody needs it
+
+    tune(device, graph)
+
+
 class Home(Protocol):
     """The backend that a program's arrays belong to; its device is a new one if the last one was lost."""
 
@@ -79,7 +86,8 @@ class Program:
         with self._lock:
             if self._built is None or self._built.device is not device:
                 with no_collection():
-                    finished = compiled(self.asg, device.target, self.donated, self.debug, device.expect)
+                    tune = (lambda graph: _tune(device, graph)) if config.autotune else None
+                    finished = compiled(self.asg, device.target, self.donated, self.debug, device.expect, tune)
                     self._built = Built(device, finished)
                 warn_of_host_nodes(finished)
             return self._built

@@ -27,8 +27,10 @@ from backends.wgpu.rows import Rows
 DISPATCH, INDIRECT, LOOP = 0, 1, 2
 # a longer program is handed over in parts, so that the GPU starts while the rest is recorded
 MOST_DISPATCHES = 4096
-# so many dispatches keep the GPU busy for longer than a submission takes, and so many calls are enough to hide it
+# so much work keeps the GPU busy for much longer than a submission takes: dispatches, and seconds by an estimate
 ENOUGH_DISPATCHES = 128
+ENOUGH_SECONDS = 1e-3
+# so many calls are enough to hide what a submission takes
 MOST_CALLS = 16
 # what comes sooner than this after a call is worth waiting for, in seconds: it takes about as long to submit a few times
 SOON = 2e-4
@@ -62,12 +64,18 @@ NOTHING, CALL, READ = range(3)
 
 
 class Habit:
-    """What came soon after the last call of a program: another call, somebody who reads a value at once, or nothing.
-    Programs are called in loops, so it is what is expected after the next call."""
+    """What is known of a program that is called again and again.
 
-    __slots__ = ("follower",)
+    Attributes:
+        seconds: that a fast GPU takes for a call, roughly.
+        follower: what came soon after the last call: another call, somebody who reads a value at once, or nothing.
+            Programs are called in loops, so it is what is expected after the next call.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("follower", "seconds")
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.follower = NOTHING
 
 
@@ -87,6 +95,7 @@ class Recorder:
         self._in_pass = False
         self._row: int | None = None  # of the innermost loop that is being recorded
         self._dispatches = self._calls = 0  # since the last submission
+        self._seconds = 0.0
         self._limit = 1  # so many calls are submitted together
         self._in_row = 0  # calls since somebody waited
         self._habit = Habit()  # of the program that was called last
@@ -162,8 +171,10 @@ class Recorder:
         self._calls += 1
         self._in_row += 1
         self._habit, self._ended = habit, perf_counter()
+        self._seconds += habit.seconds
         limit = MOST_CALLS if habit.follower == READ else self._limit
-        if habit.follower == NOTHING or self._calls >= limit or self._dispatches >= ENOUGH_DISPATCHES:
+        is_enough = self._dispatches >= ENOUGH_DISPATCHES or self._seconds >= ENOUGH_SECONDS
+        if habit.follower == NOTHING or self._calls >= limit or is_enough:
             self.flush()
             self._limit = min(2 * self._limit, MOST_CALLS)
 
@@ -271,7 +282,7 @@ class Recorder:
         if not self.open:
             return
         self.submissions += 1
-        self._calls = self._dispatches = 0
+        self._calls, self._dispatches, self._seconds = 0, 0, 0.0
         in_pass, self.open, self._in_pass = self._in_pass, False, False
         try:
             with self._errors("running a program"):
@@ -287,7 +298,7 @@ class Recorder:
         if self.open:
             self.open = self._in_pass = False
             self.submissions += 1
-            self._calls = self._dispatches = 0
+            self._calls, self._dispatches, self._seconds = 0, 0, 0.0
             self._drop()
 
     # ------------------------------------------------------------------ waiting, without the lock

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from backends.wgpu.package import package
+
 # a row number is low + high, so that tables of ROWS entries are enough for ROWS * ROWS rows
 ROWS = 4096
 _COMPUTE = 4  # the shader stage, as a flag
@@ -19,7 +21,7 @@ class Rows:
     """
 
     def __init__(self, gpu: Any):
-        import wgpu
+        wgpu = package()
 
         self._stride = gpu.limits["min-uniform-buffer-offset-alignment"]
         buffer = {"type": "uniform", "has_dynamic_offset": True, "min_binding_size": 16}

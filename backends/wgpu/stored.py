@@ -195,7 +195,7 @@ def to_stored(finished: Finished, asg: Asg, types: Types, places: Sequence[Sourc
         whole = [encoder.encode(part) for part in finished]
     except RecursionError:  # loops in loops in loops
         raise NotStorable("too deep") from None
-    table = [[*t.shape] + [t.dtype.name, t.weak_type] for t in encoder.types]
+    table = [[*t.shape, t.dtype.name, t.weak_type] for t in encoder.types]
     body = msgpack.packb([list(encoder.texts), table, encoder.arrays, whole], use_bin_type=True)
     return zlib.compress(body, 1)
 

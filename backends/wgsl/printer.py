@@ -131,7 +131,9 @@ class _Printer:
             self.lines += EXTENSION
         for k, memory in enumerate(m for m in kernel.memories if m not in self.merged):
             access = "read_write" if memory.written else "read"
-            self.lines.append(f"@group(0) @binding({k}) var<storage, {access}> {memory.name}: array<{_element_type(memory)}>;")
+            self.lines.append(
+                f"@group(0) @binding({k}) var<storage, {access}> {memory.name}: array<{_element_type(memory)}>;"
+            )
         for k in (0, 1) if self.rows else ():
             self.lines.append(f"@group(1) @binding({k}) var<uniform> row_number{k}: vec4<u32>;")
         for memory in kernel.shared:
@@ -139,7 +141,9 @@ class _Printer:
         self.lines += self.matrices.declarations()
         if with_matrices and not self.dialect.has_matrices:
             self.builtins.add("thread")
-        arguments = ", ".join(f"@builtin({name}) {name}: {t}" for name, t in sorted({BUILTINS[n] for n in self.builtins}))
+        arguments = ", ".join(
+            f"@builtin({name}) {name}: {t}" for name, t in sorted({BUILTINS[n] for n in self.builtins})
+        )
         self.lines.append(f"@compute @workgroup_size({', '.join(map(str, kernel.workgroup))})")
         self.lines.append(f"fn main({arguments}) {{")
         for name, bits in self.not_finite.items():
@@ -164,6 +168,7 @@ class _Printer:
                 if isinstance(s, Store):
                     needed.append(s.place)
                     needed.extend(s.value if isinstance(s.value, tuple) else (s.value,))
+                    needed.extend(() if s.lane is None else (s.lane,))
                 elif isinstance(s, (Atomic, StoreMatrix)):
                     needed.extend((s.place, s.value))
                 elif isinstance(s, Variable):
@@ -248,7 +253,8 @@ class _Printer:
         elif s.memory.atomic:
             self.lines.append(f"{pad}atomicStore(&{place}, {self._use(s.value)});")
         else:
-            self.lines.append(f"{pad}{place} = {self._use(s.value)};")
+            lane = "" if s.lane is None else f"[{self._use(s.lane)}]"
+            self.lines.append(f"{pad}{place}{lane} = {self._use(s.value)};")
 
     # ------------------------------------------------------------------ expressions
     def _use(self, value: Value) -> str:

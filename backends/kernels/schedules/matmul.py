@@ -32,7 +32,9 @@ def matmul(region: Region, tile: Tile, target: Target, name: str) -> Stage:
     def write(previous: RegionKernel | None) -> tuple[RegionKernel, Stage]:
         kernel = _Kernel(region, tile, target, reading, previous)
         p = region.product
-        return kernel.kernel, kernel.kernel.stage(name, tile.threads, kernel.grid, 2.0 * p.b * p.m * p.n * p.k * p.useful)
+        return kernel.kernel, kernel.kernel.stage(
+            name, tile.threads, kernel.grid, 2.0 * p.b * p.m * p.n * p.k * p.useful
+        )
 
     return written_twice(write)
 
@@ -236,7 +238,9 @@ class _Operand:
     """One operand in workgroup memory, and who copies what.
 
     The unit of copying is four neighbours of the free axis at one place of the contracted axis, or, where the operand is
-    stored the other way round, at four places: a block of 4 x 4 that is turned around in registers.
+    stored the other way round, at four places: a block of 4 x 4 that is turned around in registers. Where four neighbours of
+    the free axis cannot be read together (the windows of a convolution), it is one element: then neighbouring threads read
+    neighbouring elements, and all that a thread reads is at one place of the free axis, or at few.
     """
 
     def __init__(self, whole: _Kernel, side: Side, extent: int, tile_number: Index, along: str, together: bool):
@@ -248,8 +252,9 @@ class _Operand:
         self.whole_steps = p.k // tile.depth if p.k % tile.depth == 0 else None
         turned = tile.blocks and along == "depth" and together and tile.depth % WIDE == 0 and p.k % WIDE == 0
         self.deep = WIDE if turned else 1
-        # a padded line puts what is turned around into different banks
-        padding = 1 if turned and _fits_padded(whole) else 0
+        self.wide = 1 if along == "free" and not together else WIDE
+        # a padded line puts what is neighbours along the contracted axis into different banks
+        padding = 1 if along == "depth" and _fits_padded(whole) else 0
         self.stride = self.groups + padding
         memory_type = self.kernel.work.register
         self.memory: Memory = self.b.workgroup_memory(memory_type, tile.buffers * tile.depth * self.stride)
@@ -257,8 +262,9 @@ class _Operand:
         self.whole = whole
         self.masked = whole.stop is None and whole.steps * tile.split * tile.depth != p.k
         self.units: list[_Unit] = []
-        count = self.groups * (tile.depth // self.deep)
-        zero = self.b.splat(self.kernel.work.zero)
+        across = extent // self.wide
+        count = across * (tile.depth // self.deep)
+        zero = self.kernel.work.zero if self.wide == 1 else self.b.splat(self.kernel.work.zero)
         for start in range(0, count, tile.threads):
             number = whole.thread + start
             exists = None
@@ -267,13 +273,13 @@ class _Operand:
                 exists = self.b.op("lt", value, self.b.constant(count, I32), dtype=BOOL)
                 number = ix.axis("unit", count)
                 self.b.set_axis(number, value)
-            inner = tile.depth // self.deep if along == "depth" else self.groups
+            inner = tile.depth // self.deep if along == "depth" else across
             if exists is None and start % inner == 0:  # units of a thread that differ by a constant only
                 fast, slow = whole.thread.digit(1, inner), whole.thread.digit(inner) + start // inner
             else:
                 fast, slow = number.digit(1, inner), number.digit(inner)
             deep, group = (fast, slow) if along == "depth" else (slow, fast)
-            lanes = self._lanes(tile_number * extent + group * WIDE, side.size, extent)
+            lanes = self._lanes(tile_number * extent + group * self.wide, side.size, extent)
             values = [self.b.variable(zero) for _ in range(self.deep)]
             self.units.append(_Unit(exists, group, deep, lanes, values))
 
@@ -281,11 +287,11 @@ class _Operand:
         """Places on the free axis; beyond its end, the last ones again, whose products nobody wants."""
         b = self.b
         if size % extent == 0:
-            return [first + k for k in range(WIDE)]
-        if size % WIDE == 0:
+            return [first + k for k in range(self.wide)]
+        if self.wide == WIDE and size % WIDE == 0:
             group = clamped(b, first.over(WIDE), size // WIDE)
             return [group * WIDE + k for k in range(WIDE)]
-        return [clamped(b, first + k, size) for k in range(WIDE)]
+        return [clamped(b, first + k, size) for k in range(self.wide)]
 
     def fetch(self, step: Index) -> None:
         """Reads a step of the operand into registers."""
@@ -310,7 +316,7 @@ class _Operand:
                 for k, variable in enumerate(unit.values):
                     at = start * self.deep + k
                     values = [p.read(self.kernel.e, self.side, self.batch, lane, at, mask) for lane in unit.lanes]
-                    b.assign(variable, b.pack(values))
+                    b.assign(variable, values[0] if self.wide == 1 else b.pack(values))
 
     def put(self, buffer: Index | None) -> None:
         """Writes what was read into workgroup memory."""
@@ -318,10 +324,15 @@ class _Operand:
         for unit in self.units:
             with b.when(unit.exists):
                 for k, variable in enumerate(unit.values):
-                    place = (unit.deep * self.deep + k) * self.stride + unit.group
+                    group = unit.group if self.wide == WIDE else unit.group.digit(WIDE)
+                    place = (unit.deep * self.deep + k) * self.stride + group
                     if buffer is not None:
                         place = place + buffer * (self.depth * self.stride)
-                    b.store(self.memory, b.index(place), b.read(variable))
+                    if self.wide == WIDE:
+                        b.store(self.memory, b.index(place), b.read(variable))
+                    else:
+                        lane = b.index(unit.group.digit(1, WIDE))
+                        b.store_lane(self.memory, b.index(place), lane, b.read(variable))
 
     def start(self, buffer: Index | None, at: Index) -> Index:
         """Where a thread's first group is."""
@@ -338,8 +349,8 @@ class _Unit:
 
     Attributes:
         exists: whether this thread has such a unit; None: all have.
-        group, deep: its place in the step.
-        lanes: four places on the operand's free axis.
+        group, deep: its place in the step: the number of its group of four, or of its one element, and along the depth.
+        lanes: its places on the operand's free axis.
         values: where it waits for its turn.
     """
 

@@ -182,7 +182,10 @@ class _Kernel:
                 for piece in range(self.pieces.rows)
             ]
             right = [
-                [columns.matrix("right", buffer, piece, self.part_column, j * n, deep, (k, n)) for j in range(len(totals[0]))]
+                [
+                    columns.matrix("right", buffer, piece, self.part_column, j * n, deep, (k, n))
+                    for j in range(len(totals[0]))
+                ]
                 for piece in range(self.pieces.columns)
             ]
             # the largest products come last
@@ -289,7 +292,6 @@ class _Kernel:
         axis = ix.axis("deep", p.k // group)
         b.set_axis(axis, value)
         return axis, b.op("lt", value, b.constant(p.k // group, I32), dtype=BOOL)
-
 
 
 class _Operand:

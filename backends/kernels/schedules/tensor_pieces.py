@@ -68,11 +68,11 @@ def pieces_of(region: Region, target: Target) -> Pieces | None:
     named = dict(zip(region.node.inputs, precision, strict=True))
     if len(named) == 1 and "high" in precision:
         named = dict.fromkeys(named, "high")
-    counts = [
+    rows, columns = (
         2 if dtype == FLOAT32 and named[side.value] == "high" else 1
         for side, dtype in zip((p.rows, p.columns), dtypes, strict=True)
-    ]
-    return Pieces(*counts, scaled=True)
+    )
+    return Pieces(rows, columns, scaled=True)
 
 
 # ---------------------------------------------------------------------------------------------- code

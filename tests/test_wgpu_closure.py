@@ -1,0 +1,83 @@
+"""Transforms compose on the wgpu backend: programs under pairs of transforms give what they give with NumPy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import asgfn
+import asgfn.numpy as jnp
+from tests.programs import PROGRAMS, VECTOR
+from tests.software_gpu import gpu_fixture  # noqa: F401
+from tests.test_closure import DERIVED, NEUTRAL
+from tests.wgpu_checks import check
+
+pytestmark = pytest.mark.usefixtures("gpu")
+# those that are done outside of `jit` say nothing about a backend
+INSIDE = {k: v for k, v in NEUTRAL.items() if k not in ("graph", "disable_jit")}
+
+
+def rescaled(f: Callable) -> Callable:
+    """Inputs that are not constants of the program, so that not everything is computed while it is compiled."""
+    return lambda x, k: f(x * k)
+
+
+def compared(functions: list[Callable], rtol: float, atol: float) -> None:
+    """Many functions as one program."""
+    check(
+        lambda x, k: [rescaled(f)(x, k) for f in functions],
+        jnp.asarray(VECTOR),
+        jnp.float32(1),
+        rtol=rtol,
+        atol=atol,
+    )
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_neutral_pairs(name: str) -> None:
+    f = PROGRAMS[name]
+    compared([a(b(f)) for a, b in itertools.product(INSIDE.values(), repeat=2)], 2e-5, 1e-5)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_derivatives_in_any_order(name: str) -> None:
+    f = PROGRAMS[name]
+    pairs = list(itertools.product(DERIVED.values(), INSIDE.values()))
+    compared([g for a, b in pairs for g in (a(b(f)), b(a(f)))], 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_second_derivatives(name: str) -> None:
+    f = PROGRAMS[name]
+    pairs = itertools.product(DERIVED.values(), repeat=2)
+    compared([*(a(b(f)) for a, b in pairs), asgfn.hessian(f)], 1e-3, 1e-3)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_batches_of_batches(name: str) -> None:
+    f = PROGRAMS[name]
+    xs = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32))
+
+    def everything(xs: Any) -> Any:
+        return (
+            asgfn.vmap(f)(xs),
+            asgfn.vmap(f, in_axes=1)(xs.T),
+            asgfn.vmap(asgfn.vmap(f))(xs[None]),
+            asgfn.vmap(asgfn.grad(f))(xs),
+            asgfn.grad(lambda xs: asgfn.vmap(f)(xs).sum())(xs),
+            asgfn.vmap(asgfn.grad(asgfn.checkpoint(asgfn.jit(f))))(xs),
+        )
+
+    check(everything, xs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_stored_graphs_run(name: str) -> None:
+    f = PROGRAMS[name]
+    x = jnp.asarray(VECTOR)
+    loaded = asgfn.Asg.from_bytes(asgfn.trace(asgfn.jit(f))(x).to_bytes())
+    check(lambda x: loaded(x), x)
