@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Bench:
             written = tuple(m.written for m in stage.kernel.memories)
             (pipeline,) = self.device.pipelines([Kernel(source(stage.kernel), written)])
             buffers = [memory[tuple(a)] for a in stage.arguments]
-            group = self.device.bind_group(pipeline.layout, [(b, b.size) for b in buffers])
+            group = self.device.bind_group(pipeline.layout, [(SimpleNamespace(buffer=b), 0, b.size) for b in buffers])
             steps.append((pipeline.native, group, stage.kernel.grid))
         self.last = memory[tuple(plan.stages[-1].arguments[-1])]
         return steps
@@ -186,10 +187,15 @@ def convolution(sizes: Sequence[int], gradient: str | None) -> tuple[Callable, l
 
     batch, channels, height, width, features, window, stride = sizes
     low = window // 2
-    shapes: list[tuple[int, ...]] = [(batch, channels, height, width), (features, channels, window, window)]
+    # the kernel in the order that `backends.kernels.schedules.contraction` brings it into first
+    layout, kernel = ("IHWO", (channels, window, window, features))
+    if gradient == "input":
+        layout, kernel = ("OHWI", (features, window, window, channels))
+    shapes: list[tuple[int, ...]] = [(batch, channels, height, width), kernel]
 
     def f(x: Any, w: Any) -> Any:
-        return lax.conv_general_dilated(x, w, (stride, stride), ((low, low), (low, low)))
+        padding = ((low, low), (low, low))
+        return lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=("NCHW", layout, "NCHW"))
 
     if gradient is None:
         return f, shapes

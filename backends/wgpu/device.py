@@ -235,6 +235,11 @@ class Device:
         return group
 
 
+# threads of a subgroup: the bounds that WGSL sets, and what they are on all devices of a vendor (by its PCI number)
+WGSL_SUBGROUPS = (4, 128)
+VENDORS_SUBGROUPS = {0x10DE: (32, 32)}
+
+
 def _target(
     implementation: Implementation,
     adapter: Any,
@@ -245,6 +250,8 @@ def _target(
     """What kernels may use on a device with these limits."""
     info = adapter.info
     sizes = (int(info.get("stackgroup_min_size") or 0), int(info.get("stackgroup_max_size") or 0))
+    if sizes == WGSL_SUBGROUPS:  # the library may know no more than that; the vendor does
+        sizes = VENDORS_SUBGROUPS.get(int(info.get("vendor_id") or 0), sizes)
     known = implementation.has_subgroups(features) and 0 < sizes[0] <= sizes[1]
     return Target(
         types=Types(half="shader-f16" in features),
