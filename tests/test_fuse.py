@@ -602,10 +602,10 @@ def _many(x):
 @pytest.mark.parametrize("f", [_hub, _many])
 def test_large_programs_do_not_take_long(f):
     graph = asgfn.simplify(asgfn.trace(f)(normal(4, 4)))
-    start = time.perf_counter()
+    start = time.process_time()
     fused = fuse_graph(graph)
     # measured at 0.4 s; the bound is for a busy machine, and far below anything quadratic
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 20
     assert region_count(fused) < len(graph.nodes) / 40
 
 

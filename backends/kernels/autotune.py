@@ -119,6 +119,12 @@ TENSOR_TILES = (
     TensorTile(32, 64, 32, 16, 32),
     TensorTile(32, 32, 32, 16, 16),
 )
+# the same for tensor cores, as shares of TENSOR_FLOPS, by rows, columns, depth and the part of a subgroup
+_TENSOR_EFFICIENCY = {
+    (128, 256, 16, 64, 64): 0.46, (128, 128, 32, 64, 32): 0.38, (256, 128, 16, 64, 64): 0.36,
+    (128, 64, 32, 64, 32): 0.34, (64, 64, 32, 32, 32): 0.32, (64, 128, 32, 32, 64): 0.28, (64, 64, 64, 32, 32): 0.26,
+    (128, 128, 16, 64, 64): 0.2, (64, 32, 32, 32, 16): 0.2, (32, 64, 32, 16, 32): 0.2, (32, 32, 32, 16, 16): 0.14,
+}  # fmt: skip
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
 
 
@@ -254,11 +260,8 @@ def _tensor_seconds(p: Problem, tile: TensorTile) -> float:
     groups = _groups(p, tile) * tile.split
     steps = math.ceil(p.k / tile.split / tile.depth)
     each = groups / PROCESSORS
-    warps = min(max(each, 1), 2048 / tile.threads) * tile.threads / 32
-    efficiency = min(1.0, (warps / WARPS) ** 0.5) * each / math.ceil(each)
-    # what a part of a tile and its neighbours load from workgroup memory, and the tile from memory
-    efficiency *= min(1.0, 2 * tile.part_rows * tile.part_columns / (tile.part_rows + tile.part_columns) / 64)
-    efficiency *= min(1.0, 2 * tile.rows * tile.columns / (tile.rows + tile.columns) / 128) ** 0.5
+    shape = tile.rows, tile.columns, tile.depth, tile.part_rows, tile.part_columns
+    efficiency = _TENSOR_EFFICIENCY.get(shape, 0.1) * each / math.ceil(each)
     done = 2.0 * groups * tile.rows * tile.columns * steps * tile.depth * p.pieces.products
     maxima = LAUNCH + 4 * p.batch * (p.m + p.n) * p.k / BYTES if p.pieces.scaled else 0.0
     working = max(done / (PROCESSORS * TENSOR_FLOPS * efficiency), steps * LATENCY)
