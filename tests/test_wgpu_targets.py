@@ -63,7 +63,13 @@ def arrays(*shapes: tuple[int, ...]) -> list[Any]:
 def test_rows(backend: str) -> None:
     def f(x: Any) -> Any:
         d = x - x.mean(-1, keepdims=True)
-        return nn.softmax(x), d / jnp.sqrt((d * d).mean(-1, keepdims=True) + 1e-5), nn.logsumexp(x, 0), x.max(), x.argmax(-1)
+        return (
+            nn.softmax(x),
+            d / jnp.sqrt((d * d).mean(-1, keepdims=True) + 1e-5),
+            nn.logsumexp(x, 0),
+            x.max(),
+            x.argmax(-1),
+        )
 
     for shape in ((3, 5000), (700, 7), (33, 130), (4, 1)):
         check(backend, f, *arrays(shape))
@@ -71,7 +77,11 @@ def test_rows(backend: str) -> None:
 
 def test_sums_of_everything(backend: str) -> None:
     (x,) = arrays((200_003,))
-    check(backend, lambda x: (x.sum(), (x * x).mean(), x.min(), jnp.argmin(x), jnp.any(x > 4), (x[:999] * 1e-3 + 1).prod()), x)
+    check(
+        backend,
+        lambda x: (x.sum(), (x * x).mean(), x.min(), jnp.argmin(x), jnp.any(x > 4), (x[:999] * 1e-3 + 1).prod()),
+        x,
+    )
 
 
 def test_matrix_products(backend: str) -> None:

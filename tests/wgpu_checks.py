@@ -64,7 +64,9 @@ def compare(f: Callable, args: Sequence[Any], backend: str = "wgpu", **options: 
             size = np.abs(values(y)[0])
             allowed = tolerance * (1 + np.where(np.isfinite(size), size, 0)) + 100 * spread if inexact else 0.0
             wrong = _distances([x], [y])[0] > allowed
-            assert not wrong.any(), f"result {k}, {y.aval}: {values(x)[0][wrong][:5]} instead of {values(y)[0][wrong][:5]}"
+            assert not wrong.any(), (
+                f"result {k}, {y.aval}: {values(x)[0][wrong][:5]} instead of {values(y)[0][wrong][:5]}"
+            )
 
 
 def _changed(args: Sequence[Any], seed: int) -> list[Any]:
