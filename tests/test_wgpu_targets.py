@@ -27,7 +27,6 @@ KINDS = {
     "four buffers": ("buffers=4,f16=0", None),
     "no subgroups": ("subgroups=0", None),
     "no f16": ("f16=0", None),
-    "64 threads": ("threads=64,shared=8192", None),
     "wide subgroups": ("", "lanes"),
 }
 
@@ -151,7 +150,7 @@ def test_programs_and_derivatives(backend: str) -> None:
     check(backend, everything, xs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(300, 306))
+@pytest.mark.parametrize("seed", range(300, 303))
 def test_random_programs(backend: str, seed: int) -> None:
     f, args = make(seed)
     compare(f, args, backend)

@@ -87,7 +87,7 @@ def _distances(got: Sequence[Any], want: Sequence[Any]) -> list[np.ndarray]:
     found = []
     for x, y in zip(values(got), values(want), strict=True):
         with np.errstate(all="ignore"):
-            apart = np.abs(x - y)
+            apart = np.array(np.abs(x - y))
         apart[np.isnan(apart)] = np.inf
         apart[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
         found.append(apart)

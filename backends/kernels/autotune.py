@@ -101,11 +101,12 @@ _TILES = (
 # What share of its operations a processor that is full of such tiles reaches, measured on an H100 with products of 4096^3
 # and of the shapes of a GPT: by rows, columns, depth and the part of a thread; for others by the part of a thread.
 _EFFICIENCY = {
-    (128, 128, 16, 8, 16): 0.84, (128, 128, 32, 8, 8): 0.81, (64, 64, 16, 8, 8): 0.78, (128, 64, 16, 8, 8): 0.77,
-    (64, 128, 16, 8, 8): 0.75, (256, 128, 16, 8, 8): 0.70, (128, 128, 16, 8, 8): 0.66,
+    (128, 128, 16, 8, 16): 0.84, (128, 128, 32, 8, 8): 0.81, (64, 64, 16, 8, 8): 0.76, (128, 64, 16, 8, 8): 0.80,
+    (64, 128, 16, 8, 8): 0.79, (256, 128, 16, 8, 8): 0.70, (128, 128, 16, 8, 8): 0.66,
 }  # fmt: skip
 _EFFICIENCY_OF_PART = {(8, 16): 0.6, (8, 8): 0.65, (8, 4): 0.6, (4, 8): 0.64, (4, 4): 0.48}
 TENSOR_TILES = (
+    TensorTile(128, 256, 32),
     TensorTile(128, 128, 32),
     TensorTile(128, 128, 16, buffers=2),
     TensorTile(128, 128, 32, 64, 32),
@@ -121,7 +122,7 @@ TENSOR_TILES = (
 )
 # the same for tensor cores, as shares of TENSOR_FLOPS, by rows, columns, depth and the part of a subgroup
 _TENSOR_EFFICIENCY = {
-    (128, 256, 16, 64, 64): 0.46, (128, 128, 32, 64, 32): 0.38, (256, 128, 16, 64, 64): 0.36,
+    (128, 256, 32, 64, 64): 0.6, (128, 256, 16, 64, 64): 0.46, (128, 128, 32, 64, 32): 0.38, (256, 128, 16, 64, 64): 0.36,
     (128, 64, 32, 64, 32): 0.34, (64, 64, 32, 32, 32): 0.32, (64, 128, 32, 32, 64): 0.28, (64, 64, 64, 32, 32): 0.26,
     (128, 128, 16, 64, 64): 0.2, (64, 32, 32, 32, 16): 0.2, (32, 64, 32, 16, 32): 0.2, (32, 32, 32, 16, 16): 0.14,
 }  # fmt: skip

@@ -59,7 +59,9 @@ class Slots:
 
     @property
     def positions(self) -> int:
-        return math.prod(self.indices.shape[:-1])
+        """How many windows may meet: those of different batch entries never do."""
+        apart = self.numbers.scatter_indices_batching_dims
+        return math.prod([n for axis, n in enumerate(self.indices.shape[:-1]) if axis not in apart])
 
     def row(self, e: Elements, slot: Index) -> tuple[Index, Value | None]:
         """The row that a slot updates, and whether it is not to be dropped (None: it never is)."""
