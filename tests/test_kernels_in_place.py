@@ -61,6 +61,48 @@ def test_load_in_another_list_of_statements_is_of_another_thread() -> None:
     assert in_place_pairs(kernel(inside=False)) == ()
 
 
+def test_several_elements_of_a_thread_are_each_read_before_they_are_written() -> None:
+    def kernel(early: bool) -> Any:
+        b = Builder()
+        x, y = b.argument("x", F32, 8), b.argument("y", F32, 8)
+        first = b.builtin("group_x")
+        second = b.op("add", first, b.constant(4, I32))
+        values = [b.load(x, first), b.load(x, second)] if early else [b.load(x, first)]
+        b.store(y, first, values[0])
+        b.store(y, second, values[1] if early else b.load(x, first))
+        return b.kernel("k", (64,), (4,))
+
+    assert in_place_pairs(kernel(early=True)) == in_place_pairs(kernel(early=False)) == ((0, 1),)
+
+    def written_twice() -> Any:
+        b = Builder()
+        x, y = b.argument("x", F32, 4), b.argument("y", F32, 4)
+        place = b.builtin("group_x")
+        b.store(y, place, b.constant(0.0, F32))
+        b.store(y, place, b.load(x, place))
+        return b.kernel("k", (64,), (4,))
+
+    assert in_place_pairs(written_twice()) == ()
+
+
+def test_weights_and_moments_of_a_tile_are_updated_in_place() -> None:
+    def update(x: Any, g: Any, w: Any, m: Any) -> Any:
+        m = 0.9 * m + x.T @ g
+        return w - 0.1 * m, m
+
+    for n in (32, 33):
+        step = asgfn.fuse(update)
+        arguments = jnp.ones((16, n)), jnp.ones((16, n)), jnp.ones((n, n)), jnp.ones((n, n))
+        (region,) = asgfn.trace(step)(*arguments).nodes
+        plan = lower_region(region.params["asg"], region.params["kind"], Target())
+        assert plan is not None
+        last = plan.stages[-1]
+        found = {
+            (region.inputs[last.arguments[k].number], last.arguments[j].number) for k, j in in_place_pairs(last.kernel)
+        }
+        assert found == {(2, 0), (3, 0), (2, 1), (3, 1)}  # w and m
+
+
 def test_merged_memory_has_no_binding_of_its_own() -> None:
     kernel, arguments = stage(lambda x, y: x * y + 1, jnp.ones(5), jnp.ones(5))
     assert arguments == (Argument("input", 0), Argument("input", 1), Argument("output", 0))

@@ -12,9 +12,10 @@ from asgfn import lax, nn
 from asgfn.transforms.fuse import fuse_graph
 from backends.kernels.loops import find_loops
 from backends.kernels.lowering import lower
+from backends.kernels.schedules.rows_cut import by_result, chain
 from backends.kernels.target import Target
 from tests.kernel_checks import needs_device
-from tests.kernel_runner import device, run_graph
+from tests.kernel_runner import device, run_graph, run_plan
 
 needs_device()
 
@@ -337,3 +338,20 @@ def test_loops_of_regions():
 def test_a_graph_that_is_not_one_region_has_no_loops():
     asg = asgfn.trace(lambda x: jnp.cumsum(x).sum())(jnp.ones(5))
     assert find_loops(asg) is None
+
+
+def test_a_region_without_common_loops_is_computed_result_by_result():
+    def f(a, b, c, s, t):
+        spread = jnp.tanh((a - a.mean()) * b).sum()
+        slope = jnp.tanh(s)
+        return spread + slope * t + c.mean(), t * (1 - slope * slope)
+
+    args = [values(700, seed=k) for k in range(3)] + [np.float32(0.3), np.float32(-1.2)]
+    asg = asgfn.simplify(asgfn.trace(f)(*args))
+    assert find_loops(asg) is None
+    pieces = by_result(asg)
+    assert len(pieces) == 5 and [p.kind for p in pieces] == ["reduction"] * 3 + ["elementwise"] * 2
+    plan = chain(asg, pieces, PLAIN)
+    found = run_plan(plan, asg.in_types, asg.out_types, args, PLAIN.types)
+    for x, y in zip(found, asg(*args), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5)

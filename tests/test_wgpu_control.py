@@ -89,6 +89,17 @@ def test_carry_that_is_updated_at_an_index() -> None:
     assert stays_on_device(check(f, array(rng, 7)))
 
 
+def test_carry_is_not_overwritten_by_an_update_of_it() -> None:
+    def f(x: Any) -> Any:
+        def body(c: Any, v: Any) -> Any:
+            c = jnp.tanh(c) + v
+            return c, jnp.isfinite(c.at[1].set(jnp.inf))
+
+        return lax.scan(body, x, jnp.arange(4.0))
+
+    check(f, array(rng, 40))
+
+
 def test_scans_in_scans() -> None:
     def f(x: Any, k: Any) -> Any:
         def outer(c: Any, a: Any) -> Any:

@@ -31,12 +31,14 @@ def in_place_pairs(kernel: Kernel) -> tuple[tuple[int, int], ...]:
         if memory.written or memory not in loads:
             continue
         for j, other in enumerate(kernel.memories):
-            if not other.written or other in atomics or other in loads or len(stores.get(other, ())) != 1:
+            if not other.written or other in atomics or other in loads or not stores.get(other):
                 continue
             if (memory.size, memory.dtype, memory.width) != (other.size, other.dtype, other.width):
                 continue
-            ((block, order, place),) = stores[other]
-            if all(b == block and o < order and p is place for b, o, p in loads[memory]):
+            stored: dict[tuple[int, Value], int] = {}  # the order of the first store
+            for block, order, place in stores[other]:
+                stored.setdefault((block, place), order)
+            if all(o < stored.get((b, p), 0) for b, o, p in loads[memory]):
                 found.append((k, j))
     return tuple(found)
 

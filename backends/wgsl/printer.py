@@ -111,6 +111,7 @@ class _Printer:
         self.lines: list[str] = []
         self.uses: Counter[Value] = Counter()
         self.text: dict[Value, str] = {}
+        self.has_f16 = False  # constants of that type
         self.nesting: dict[Value, int] = {}  # of values that have no name
         self.builtins: set[str] = set()
         self.matrices: Native | Emulated = Native() if dialect.has_matrices else Emulated(dialect.subgroup)
@@ -122,7 +123,11 @@ class _Printer:
         self._count(kernel.body)
         self._block(kernel.body, 1)
         body, self.lines = self.lines, []
-        if "f16" in kernel.features or any(m.dtype == F16 for m in (*kernel.memories, *kernel.shared, *kernel.private)):
+        if (
+            self.has_f16
+            or "f16" in kernel.features
+            or any(m.dtype == F16 for m in (*kernel.memories, *kernel.shared, *kernel.private))
+        ):
             self.lines.append("enable f16;")
         with_matrices = "matrices" in kernel.features
         if ("subgroups" in kernel.features or with_matrices) and self.dialect.enables_subgroups:
@@ -268,6 +273,7 @@ class _Printer:
     def _expression(self, value: Value, pad: str) -> str:
         op = value.op
         if op == "constant":
+            self.has_f16 = self.has_f16 or value.dtype == F16
             if value.dtype in (F32, F16) and not math.isfinite(value.attr):
                 return self._not_finite(value)
             return literal(value.attr, value.dtype)
@@ -301,12 +307,6 @@ class _Printer:
             return f"{value.dtype}({', '.join(args)})"
         if op == "bitcast":
             return f"bitcast<{value.dtype}>({args[0]})"
-        if op == "f16_bits":
-            return f"pack2x16float(vec2<f32>({args[0]}, 0.0))"
-        if op == "f16_value":
-            return f"unpack2x16float({args[0]}).x"
-        if op == "round_f16":
-            return f"unpack2x16float(pack2x16float(vec2<f32>({args[0]}, 0.0))).x"
         if op == "fmod":
             return f"({args[0]} % {args[1]})"
         if op == "neg":

@@ -14,7 +14,7 @@ from asgfn.graph.asg import Asg
 from backends.kernels.loops import RegionLoops, find_loops
 from backends.kernels.lowering import Plan, constants_of, plan_for_kind, plan_for_primitive
 from backends.kernels.schedules.assembly import assemble, bound
-from backends.kernels.schedules.rows_cut import REDUCTIONS, by_fusion, by_stage, chain
+from backends.kernels.schedules.rows_cut import REDUCTIONS, by_fusion, by_result, by_stage, chain
 from backends.kernels.schedules.rows_order import NotComputed, Order, find_order
 from backends.kernels.schedules.rows_part import RowsPart
 from backends.kernels.schedules.rows_parts import Halves, halves, in_two_stages
@@ -35,13 +35,20 @@ def plan(asg: Asg, target: Target) -> Plan | None:
     loops = find_loops(asg)
     if loops is None:
         found = by_fusion(asg)
-        return None if found is None else chain(*found, target)
+        return _one_by_one(asg, target) if found is None else chain(*found, target)
     if not loops.reductions:
         return None
     try:
         return _plan(loops, target)
     except NotComputed:
-        return None
+        return _one_by_one(asg, target)
+
+
+def _one_by_one(asg: Asg, target: Target) -> Plan | None:
+    """The plan of a region that none of the others is for: a kernel for each reduction and each result. Element by element,
+    reductions would be computed again for each element of those that depend on them."""
+    pieces = by_result(asg)
+    return chain(asg, pieces, target) if len(pieces) > 1 else None
 
 
 def rows_part(asg: Asg, target: Target, threads: int) -> RowsPart | Halves | None:

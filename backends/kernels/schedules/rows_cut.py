@@ -149,6 +149,16 @@ def by_fusion(asg: Asg) -> tuple[Asg, list[Piece]] | None:
     return fused, pieces
 
 
+def by_result(asg: Asg) -> list[Piece]:
+    """A region as one piece for each of its reductions, and one for each of its other results."""
+    makes = [
+        first for node, first in zip(asg.nodes, asg.first_outputs, strict=True) if node.primitive.name in REDUCTIONS
+    ]
+    reduced = frozenset(makes)
+    makes += [v for v in dict.fromkeys(asg.outputs) if v not in reduced]
+    return [cut(asg, [v], reduced) for v in makes]
+
+
 def chain(asg: Asg, pieces: Sequence[Piece], target: Target) -> Plan | None:
     """The plan of the pieces of a graph; None if there is none of one of them."""
     place: dict[int, Argument] = {k: Argument("input", k) for k in range(len(asg.inputs))}
