@@ -116,12 +116,6 @@ class _Interpreter:
             if self.fused:
                 return (x.astype(np.float64) * args[1].astype(np.float64) + args[2].astype(np.float64)).astype(dtype)
             return x * args[1] + args[2]
-        if op == "f16_bits":
-            return x.astype(np.float16).view(np.uint16).astype(np.uint32)
-        if op == "f16_value":
-            return x.astype(np.uint16).view(np.float16).astype(np.float32)
-        if op == "round_f16":
-            return x.astype(np.float16).astype(np.float32)
         if op == "rsqrt":
             return (1 / np.sqrt(x.astype(np.float64))).astype(dtype)
         if op == "count_leading_zeros":

@@ -541,3 +541,11 @@ def test_what_has_no_register_code() -> None:
     words = [ArrayType((1, 3), np.dtype(np.uint32)), ArrayType((2, 3), np.dtype(np.uint32))]
     assert not scalar.supports("threefry2x32", [words[0], words[0], words[1], words[1]], [words[1]] * 2, {})
     assert scalar.supports("threefry2x32", [words[1]] * 4, [words[1]] * 2, {})
+
+
+@ids("dtype", FLOATS, ids=str)
+def test_difference_of_a_number_and_itself(dtype: np.dtype) -> None:
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -300.0]).astype(dtype)
+    calls = [lambda x: x - x, lambda x: x[None].sum(0) - x.reshape(-1)]
+    for f, result in zip(calls, run(calls, [x]), strict=True):
+        assert_same(result, host(f, [x]))

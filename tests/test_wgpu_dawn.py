@@ -29,9 +29,12 @@ from backends.kernels.schedules.tiles import TensorTile
 from backends.kernels.target import MatrixShape, Target
 from backends.kernels.types import Types
 from backends.wgpu import package, plumbing
+from backends.wgpu.finish import compile_graph
 from backends.wgpu.limits import capped, parse
 from backends.wgsl import DAWN, source
 from tests.operations import OPERATIONS
+from tests.programs import PROGRAMS, VECTOR
+from tests.random_programs import make
 
 SHAPE = MatrixShape("f16", "f32", 16, 16, 16)
 TARGETS = {
@@ -208,3 +211,21 @@ def test_kernels_that_decide_what_runs(compiled):
         plumbing.loop_step_source(grids),
     ):
         compiled(text)
+
+
+def test_whole_programs(compiled):
+    """With loops, whose kernels read rows, and branches; and what is written where it was read."""
+    functions = [(asgfn.value_and_grad(f), [jnp.asarray(VECTOR)]) for f in PROGRAMS.values()]
+    functions += [make(seed) for seed in range(50, 65)]
+    seen: set[str] = set()
+    for f, args in functions:
+        asg = asgfn.trace(f)(*args)
+        for target in (TARGETS["least"], TARGETS["tensor cores"]):
+            for kernel in compile_graph(asg, target, (True,) * len(asg.inputs), debug=False).kernels:
+                text = kernel.text
+                if kernel.kernel is not None:
+                    text = source(kernel.kernel, DAWN, kernel.rows, kernel.merged)
+                if text not in seen:
+                    seen.add(text)
+                    compiled(text)
+    assert len(seen) > 200

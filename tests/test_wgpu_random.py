@@ -10,9 +10,10 @@ import pytest
 import asgfn
 import asgfn.numpy as jnp
 from tests.programs import PROGRAMS, VECTOR
+from tests.random_programs import make
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.test_fuse import random_program
-from tests.wgpu_checks import check, values
+from tests.wgpu_checks import check, compare, values
 
 pytestmark = pytest.mark.usefixtures("gpu")
 DTYPES = ["float32", "int32", "uint8", "int16", "uint32"]
@@ -31,6 +32,13 @@ def test_random_programs(seed: int) -> None:
     with np.errstate(all="ignore"):
         largest = max(np.nanmax(np.abs(v), initial=1) for v in values(asgfn.jit(f)(*args)))
     check(f, *args, rtol=1e-3, atol=1e-6 * float(min(largest, 1e30)))
+
+
+# every third is the gradient of a smooth program; every fourth gives its arguments away
+@pytest.mark.parametrize("seed", range(45))
+def test_random_programs_of_everything(seed: int) -> None:
+    f, args = make(seed)
+    compare(f, args, donate_argnums=tuple(range(len(args))) if seed % 4 == 1 else ())
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -118,6 +118,21 @@ def test_memory_returns_to_the_pool_and_is_used_again(gpu: Any) -> None:
     assert y.memory is memory
 
 
+def test_arrays_in_circles_of_garbage_return_their_memory_alive(gpu: Any) -> None:
+    class Holder:
+        pass
+
+    f = asgfn.jit(lambda x: x + 1, backend="wgpu")
+    for _ in range(3):
+        for k in range(4):
+            holder = Holder()
+            holder.arrays = gpu.to_device(np.full(7777, k, np.float32)), asgfn.device_put(jnp.ones(7777), "gpu")
+            holder.itself = holder
+        del holder
+        gc.collect()
+        assert_same(f(asgfn.device_put(jnp.zeros(7777), "gpu")), jnp.ones(7777))
+
+
 def test_idle_memory_stays_within_its_budget(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = gpu.device.pool
     monkeypatch.setattr(pool, "budget", 1 << 20)

@@ -53,7 +53,7 @@ def stored(x: Number, dtype: np.dtype) -> Number:
     if dtype == BFLOAT16:
         return x.bits() >> 16
     if dtype == np.float16:
-        return (x.real() if x.value.dtype == F16 else x).op("f16_bits", dtype=U32)
+        return _float16_bits(x.real() if x.value.dtype == F16 else x)
     return x.bits()
 
 
@@ -68,9 +68,31 @@ def unstored(bits: Number, dtype: np.dtype, register: str) -> Number:
     if dtype == BFLOAT16:
         return (bits << 16).real_bits()
     if dtype == np.float16:
-        value = bits.op("f16_value", dtype=F32)
+        value = _float16(bits)
         return value if register == F32 else value.op("convert", dtype=register)
     return bits.real_bits()
+
+
+# what WGSL packs into 16 bits, and unpacks, may be anything if it is not finite, or 0 if it is below 2^-14
+_SMALLEST_FLOAT16 = 0x38800000  # the bits of 2^-14
+_EXPONENTS = 112 << 23  # how much larger the exponents of 32-bit floats are
+
+
+def _float16_bits(x: Number) -> Number:
+    """The 16 bits of a number (f32) that a 16-bit float can be."""
+    size = x.magnitude_bits()
+    steps = (x.magnitude() * 2.0**24).unsigned()
+    bits = where(size >= INFINITE_BITS, (size >> 13) & 0x3FF | 0x7C00, (size - _EXPONENTS) >> 13)
+    return where(size < _SMALLEST_FLOAT16, steps, bits) | (x.bits() >> 16) & 0x8000
+
+
+def _float16(bits: Number) -> Number:
+    """The number (f32) that has these 16 bits."""
+    size = bits & 0x7FFF
+    shifted = size << 13
+    large = where(size >= 0x7C00, shifted | INFINITE_BITS, shifted + _EXPONENTS)
+    small = (size.real() * 2.0**-24).bits()
+    return (where(size < 0x400, small, large) | (bits & 0x8000) << 16).real_bits()
 
 
 def nextafter(x: Number, y: Number, dtype: np.dtype) -> Number:

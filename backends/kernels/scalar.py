@@ -26,7 +26,7 @@ from backends.kernels import (
 )
 from backends.kernels.functions_notation import Number, constant, where
 from backends.kernels.ir import BOOL, F16, F32, U32, Builder, Value
-from backends.kernels.types import Types, is_nan
+from backends.kernels.types import Types, is_nan, magnitude_bits
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,16 @@ def _direct(name: str, op: str | None = None) -> None:
     RULES[name] = lambda o, *operands: o.b.op(op or name, *operands)
 
 
-for _name in ("add", "sub", "mul", "abs", "floor", "ceil"):
+for _name in ("add", "mul", "abs", "floor", "ceil"):
     _direct(_name)
+
+
+@rule("sub")
+def _sub(o: Operation, x: Value, y: Value) -> Value:
+    if x is y and o.is_float:  # compilers take x - x for 0, whatever x is
+        finite = o.b.op("lt", magnitude_bits(o.b, x), o.b.constant(0x7F800000, U32), dtype=BOOL)
+        return o.b.select(finite, o.types.constant(o.b, 0.0, o.dtype), o.types.constant(o.b, float("nan"), o.dtype))
+    return o.b.op("sub", x, y)
 
 
 @rule("neg")

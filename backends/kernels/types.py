@@ -116,7 +116,7 @@ class Types:
     def rounded(self, b: Builder, value: Value, dtype: np.dtype) -> Value:
         """A register's value, as the dtype that it stands for would have it: rounded, or wrapped around."""
         if dtype == np.float16 and value.dtype == F32:
-            return b.op("round_f16", value)
+            return round_float16(b, value)
         if dtype == BFLOAT16:
             return round_bfloat16(b, value)
         if dtype.kind in "iu" and dtype.itemsize < 4:
@@ -145,6 +145,25 @@ def is_nan(b: Builder, value: Value) -> Value:
     if value.op == "constant":
         return b.constant(math.isnan(value.attr), BOOL)
     return b.op("gt", magnitude_bits(b, value), b.constant(0x7F800000, U32), dtype=BOOL)
+
+
+def round_float16(b: Builder, value: Value) -> Value:
+    """The nearest number that has 11 significant bits, ties to even: in steps of 2**-24 below 2**-14, and an infinity from
+    65520 on. (What WGSL packs into 16 bits may be rounded either way, and anything if it is too large.)"""
+    bits = bits_of(b, value)
+    magnitude = b.op("and", bits, b.constant(0x7FFFFFFF, U32))
+    odd = b.op("and", b.op("shift_right", magnitude, b.constant(13, U32)), b.constant(1, U32))
+    nearest = b.op("add", magnitude, b.op("add", odd, b.constant(0xFFF, U32)))
+    kept = b.op("and", nearest, b.constant(0xFFFFE000, U32))
+    infinity = b.constant(0x7F800000, U32)
+    large = b.op("ge", kept, b.constant(0x47800000, U32), dtype=BOOL)
+    small = b.op("lt", magnitude, b.constant(0x38800000, U32), dtype=BOOL)
+    steps = b.op("round", b.op("mul", b.op("abs", value), b.constant(2.0**24, F32)))
+    stepped = bits_of(b, b.op("mul", steps, b.constant(2.0**-24, F32)))
+    rounded = b.select(small, stepped, b.select(large, infinity, kept))
+    rounded = b.select(b.op("gt", magnitude, infinity, dtype=BOOL), magnitude, rounded)
+    sign = b.op("and", bits, b.constant(0x80000000, U32))
+    return b.op("bitcast", b.op("or", rounded, sign), dtype=F32)
 
 
 def round_bfloat16(b: Builder, value: Value) -> Value:

@@ -93,6 +93,9 @@ class Pool:
         self.returned: deque[Memory] = deque()
         self.holders: weakref.WeakSet[Any] = weakref.WeakSet()
         self._serials = itertools.count(1)
+        # all that are not destroyed. Without it, one that is part of garbage in a circle (of somebody's objects) would come
+        # back from there with its buffer released, since Python ends everything in a circle at once
+        self._all: dict[int, Memory] = {}
         self._by_size: dict[int, list[int]] = {}  # heaps of the serial numbers of idle memories, and of destroyed ones
         self._oldest: OrderedDict[int, Memory] = OrderedDict()  # idle memories, the one that was idle longest first
 
@@ -157,7 +160,9 @@ class Pool:
             self._sort_in()
             self.trim(0)
             buffer = create()
-        return Memory(buffer, size, next(self._serials))
+        memory = Memory(buffer, size, next(self._serials))
+        self._all[memory.serial] = memory
+        return memory
 
     def _sort_in(self) -> None:
         if not self.returned:
@@ -180,7 +185,8 @@ class Pool:
         if self.idle > nbytes and device is not None:
             device.recorder.flush()  # what was recorded may use them
         while self.idle > nbytes and self._oldest:
-            _, memory = self._oldest.popitem(last=False)
+            serial, memory = self._oldest.popitem(last=False)
+            del self._all[serial]
             self.idle -= memory.size
             memory.buffer.destroy()
 
