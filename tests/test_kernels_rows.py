@@ -355,3 +355,12 @@ def test_a_region_without_common_loops_is_computed_result_by_result():
     found = run_plan(plan, asg.in_types, asg.out_types, args, PLAIN.types)
     for x, y in zip(found, asg(*args), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5)
+
+
+def test_a_row_of_one_element_beside_long_ones():
+    def f(x, y):
+        return x.sum() + y.sum(), (x * x).mean(), jnp.zeros((5, 300))
+
+    for target in targets().values():
+        for n in (70_001, 200_000):
+            check(f, values(n), values(1, 1, seed=1), target=target)

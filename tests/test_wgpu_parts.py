@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Callable, tuple]] = {
     "sum of rows": (lambda x: x.sum(0), (array(rng, N, 70),)),
     "extrema of columns": (lambda x: (x.max(0), x.min(0), (x > -3).all(0), (x > 3).any(0)), (array(rng, N, 70),)),
     "product of transposed": (lambda x, y: x.T @ y, (array(rng, N, 70), array(rng, N, 30))),
+    "large product of transposed": (lambda x, y: jnp.maximum(x.T @ y, 0), (array(rng, 10, 300), array(rng, 10, 200))),
     "vector product": (lambda x, y: x @ y, (array(rng, 100_003), array(rng, 100_003))),
 }
 

@@ -443,9 +443,11 @@ class Builder:
         step: Value | int = 1,
         unroll: bool = False,
     ) -> Iterator[None]:
-        """Runs through an axis. Its index must be a single axis (as `index.axis` makes it), or a constant: then nothing loops."""
+        """Runs through an axis. Its index must be a single axis (as `index.axis` makes it), or a constant: then nothing loops,
+        but what starts at the stop, or after it, is not done."""
         if axis.is_constant:
-            yield
+            with self.when(self._runs(start, 1 if stop is None else stop)):
+                yield
             return
         (the_axis,) = axis.terms
         assert isinstance(the_axis, Axis)
@@ -461,6 +463,13 @@ class Builder:
         finally:
             self._leave()
             self.blocks[-1].append(loop)
+
+    def _runs(self, start: Value | int, stop: Value | int) -> Value | None:
+        """Whether a loop has a step; None if that is certain."""
+        if isinstance(start, int) and isinstance(stop, int):
+            return None if start < stop else self.constant(False, BOOL)
+        first, end = (self.constant(x, I32) if isinstance(x, int) else x for x in (start, stop))
+        return self.op("lt", first, end, dtype=BOOL)
 
     @contextmanager
     def when(self, condition: Value | None) -> Iterator[None]:

@@ -102,9 +102,11 @@ def _results_in_parts(c: Compiler, node: Node, ins: list[Val]) -> list[Val]:
 
 def _sum_in_parts(c: Compiler, node: Node, ins: list[Val], total: Node, steps: int, part_of: PartOf) -> Val:
     """Cuts the operands of a sum, and merges what is found in the parts."""
+    (out,) = total.out_types
+    if storage_bytes(out, c.types) > c.target.binding_bytes:
+        raise NotCut  # the sum is too large itself
     pieces = _pieces(c, [v.aval for v in ins], steps, part_of)
     storages = [c.storage(v) for v in ins]
-    (out,) = total.out_types
     merge = Node(_MERGED_BY[total.primitive.name], (0, 1), NO_PARAMS, (out,), node.scope, node.source)
     so_far: Val | None = None
     for piece in pieces:
