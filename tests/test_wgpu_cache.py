@@ -19,14 +19,16 @@ import asgfn.numpy as jnp
 from asgfn import lax
 from asgfn.config import config
 from asgfn.graph.serial import fingerprint
-from backends.wgpu import cache, compiler, disk, library
+from backends.programs import compiler
+from backends.programs.finish import Finished
+from backends.programs.steps import Dispatch, Host, Storage, inner_lists, walk
+from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
+from backends.wgpu import cache, disk, library
 from backends.wgpu.built import Built
 from backends.wgpu.cache import compiled, key_of
+from backends.wgpu.compiling import compile_graph
 from backends.wgpu.device import Kernel
 from backends.wgpu.disk import read_entry, write_entry
-from backends.wgpu.finish import Finished, compile_graph
-from backends.wgpu.steps import Dispatch, Host, Storage, inner_lists, walk
-from backends.wgpu.stored import NotAProgram, NotStorable, from_stored, to_stored
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.wgpu_checks import values
 
@@ -236,7 +238,7 @@ def test_large_arrays_of_its_own_are_not_kept(gpu: Any, monkeypatch: Any) -> Non
     types = gpu.device.target.types
     other = finished._replace(constants={**finished.constants, 99: RNG.standard_normal(5000)})
     assert len(to_stored(other, asg, types, [])) > 35_000 + len(to_stored(finished, asg, types, []))
-    monkeypatch.setattr("backends.wgpu.stored.MOST_ARRAYS", 30_000)
+    monkeypatch.setattr("backends.programs.stored.MOST_ARRAYS", 30_000)
     to_stored(finished, asg, types, [])
     with pytest.raises(NotStorable):
         to_stored(other, asg, types, [])

@@ -10,7 +10,7 @@ import pytest
 import asgfn
 import asgfn.numpy as jnp
 from asgfn import lax
-from backends.wgpu.steps import Branch, Commands, Download, Loop, While, walk
+from backends.programs.steps import Branch, Commands, Download, Loop, While, walk
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.wgpu_checks import array, check
 

@@ -28,8 +28,8 @@ from backends.kernels.schedules.tensor_pieces import pieces_of
 from backends.kernels.schedules.tiles import TensorTile
 from backends.kernels.target import MatrixShape, Target
 from backends.kernels.types import Types
-from backends.wgpu import package, plumbing
-from backends.wgpu.finish import compile_graph
+from backends.wgpu import guards, package
+from backends.wgpu.compiling import compile_graph
 from backends.wgpu.limits import capped, parse
 from backends.wgsl import DAWN, source
 from tests.operations import OPERATIONS
@@ -205,10 +205,10 @@ def test_tensor_cores(compiled, tile, precision):
 def test_kernels_that_decide_what_runs(compiled):
     grids = [(0, 1, 1, 1), (1, 4, 2, 1)]
     for text in (
-        plumbing.choice_source(grids, 2, None),
-        plumbing.choice_source(grids, 2, 1),
-        plumbing.loop_start_source(grids),
-        plumbing.loop_step_source(grids),
+        guards.choice_source(grids, 2, None),
+        guards.choice_source(grids, 2, 1),
+        guards.loop_start_source(grids),
+        guards.loop_step_source(grids),
     ):
         compiled(text)
 

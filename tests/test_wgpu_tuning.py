@@ -12,8 +12,10 @@ import asgfn.numpy as jnp
 from asgfn.config import config
 from backends.kernels.autotune import Problem, candidates
 from backends.kernels.schedules.tiles import Direct, Skinny, TensorTile, Tile
-from backends.wgpu import compiler, disk, measurements, tuning
-from backends.wgpu.finish import partitioned
+from backends.programs import compiler
+from backends.programs.finish import partitioned
+from backends.wgpu import disk, measurements, tuning
+from backends.wgpu.compiling import machine_of
 from backends.wgpu.program import Program
 from tests.software_gpu import gpu_fixture  # noqa: F401
 
@@ -73,7 +75,7 @@ def test_the_fastest_is_used_and_remembered(gpu: Any, device: Any, monkeypatch: 
 
 def test_what_is_known_is_not_measured_again(gpu: Any, device: Any, monkeypatch: Any) -> None:
     asg = asgfn.jit(product, backend="wgpu").lower(X, W).asg
-    graph = partitioned(asg, device.target, [False, False])
+    graph = partitioned(asg, machine_of(device.target), [False, False])
     tuning.tune(device, graph)
     assert len(device.measured) == 1
     monkeypatch.setattr(tuning, "_measured", lambda *_: pytest.fail("measured again"))
@@ -87,14 +89,14 @@ def test_contractions_in_loops_and_on_integers(gpu: Any, device: Any, monkeypatc
 
     monkeypatch.setattr(tuning, "candidates", lambda problem, target: candidates(problem, target)[:1])
     asg = asgfn.jit(f, backend="wgpu").lower(jnp.ones((48, 48)), jnp.ones((40, 32), jnp.int32)).asg
-    tuning.tune(device, partitioned(asg, device.target, [False, False]))
+    tuning.tune(device, partitioned(asg, machine_of(device.target), [False, False]))
     assert {key.split()[2] for key in device.measured} == {"float32", "int32"}
 
 
 def test_without_time_stamps(gpu: Any, device: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(device, "has_timestamps", False)
     asg = asgfn.jit(product, backend="wgpu").lower(X, W).asg
-    tuning.tune(device, partitioned(asg, device.target, [False, False]))
+    tuning.tune(device, partitioned(asg, machine_of(device.target), [False, False]))
     ((_, times),) = device.measured.items()
     assert len(times) == 3 and all(0 < t < 10 for t in times.values())
 
@@ -102,7 +104,7 @@ def test_without_time_stamps(gpu: Any, device: Any, monkeypatch: Any) -> None:
 def test_small_contractions_are_not_worth_it(gpu: Any, device: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(tuning, "LEAST_FLOPS", 1 << 26)
     asg = asgfn.jit(product, backend="wgpu").lower(X, W).asg
-    tuning.tune(device, partitioned(asg, device.target, [False, False]))
+    tuning.tune(device, partitioned(asg, machine_of(device.target), [False, False]))
     assert not device.measured
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from backends.kernels.ir import Atomic, If, Kernel, Let, Loop, Memory, Store, Value
+from backends.kernels.ir import Atomic, Call, If, Kernel, Let, Loop, Memory, Store, Value
 
 
 @lru_cache(maxsize=4096)
@@ -18,20 +18,22 @@ def in_place_pairs(kernel: Kernel) -> tuple[tuple[int, int], ...]:
     """
     loads: dict[Memory, list[tuple[int, int, Value]]] = {}  # (list of statements, order, place)
     stores: dict[Memory, list[tuple[int, int, Value]]] = {}
-    atomics: set[Memory] = set()
+    others: set[Memory] = set()  # which are read or written in no order that is known
     for block, order, statement in _statements(kernel.body):
         if isinstance(statement, Let) and statement.value.op == "load":
             loads.setdefault(statement.value.attr[0], []).append((block, order, statement.value.args[0]))
         elif isinstance(statement, Store):
             stores.setdefault(statement.memory, []).append((block, order, statement.place))
         elif isinstance(statement, Atomic):
-            atomics.add(statement.memory)
+            others.add(statement.memory)
+        elif isinstance(statement, Call):
+            others.update(a[0] for a in statement.arguments if isinstance(a, tuple))
     found = []
     for k, memory in enumerate(kernel.memories):
-        if memory.written or memory not in loads:
+        if memory.written or memory not in loads or memory in others:
             continue
         for j, other in enumerate(kernel.memories):
-            if not other.written or other in atomics or other in loads or not stores.get(other):
+            if not other.written or other in others or other in loads or not stores.get(other):
                 continue
             if (memory.size, memory.dtype, memory.width) != (other.size, other.dtype, other.width):
                 continue

@@ -16,7 +16,11 @@ from backends.kernels.index import Axis, Computed, Digit, Index
 
 # the types of values: what every GPU language has
 F32, F16, I32, U32, BOOL = "f32", "f16", "i32", "u32", "bool"
-SIZES = {F32: 4, F16: 2, I32: 4, U32: 4}  # bytes of an element in memory
+# processors have more: these, and types that elements have in memory only
+F64, I64, U64 = "f64", "i64", "u64"
+I8, U8, I16, U16 = "i8", "u8", "i16", "u16"
+# bytes of an element in memory
+SIZES = {F32: 4, F16: 2, I32: 4, U32: 4, F64: 8, I64: 8, U64: 8, I8: 1, U8: 1, I16: 2, U16: 2}
 
 
 def vector(dtype: str) -> str:
@@ -77,7 +81,7 @@ class Let:
     value: Value
 
 
-@dataclass
+@dataclass(eq=False)
 class Variable:
     """A number that changes: the result of a loop."""
 
@@ -118,6 +122,18 @@ class StoreMatrix:
     place: Value
     value: Value
     stride: int
+
+
+@dataclass
+class Call:
+    """Calls a function of the processor's library, once for all threads: with numbers, and places in memories."""
+
+    function: str
+    arguments: tuple[Value | tuple[Memory, Value], ...]
+
+    def values(self) -> list[Value]:
+        """The values that it needs."""
+        return [a[1] if isinstance(a, tuple) else a for a in self.arguments]
 
 
 @dataclass
@@ -394,6 +410,14 @@ class Builder:
     def atomic(self, operation: str, memory: Memory, place: Value, value: Value) -> None:
         memory.written = memory.atomic = True
         self.blocks[-1].append(Atomic(operation, memory, place, value))
+
+    def call(
+        self, function: str, arguments: Sequence[Value | tuple[Memory, Value]], writes: Sequence[Memory] = ()
+    ) -> None:
+        """See `Call`; `writes`: the memories that the function writes to."""
+        for memory in writes:
+            memory.written = True
+        self.blocks[-1].append(Call(function, tuple(arguments)))
 
     def argument(self, name: str, dtype: str, size: int) -> Memory:
         """Storage that the kernel is called with."""

@@ -38,6 +38,11 @@ class Target:
         binding_bytes: the most bytes of such a memory.
         subgroup: threads that run in step: the smallest and the largest number. (0, 0): subgroup operations are not available.
         subgroup_matrix: products of matrices that a subgroup computes; () if it has none.
+        unit: memories have multiples of so many bytes.
+        simd: if it is a processor whose vectors have so many lanes: they are the threads of a workgroup, in step, and a core
+            goes through many workgroups one by one. 0: it is not.
+        cores: how many the processor has.
+        product: rows and columns of a product of matrices that its library keeps in registers.
         measured: seconds of schedules by problem, as `backends.kernels.autotune` names them.
     """
 
@@ -49,7 +54,15 @@ class Target:
     binding_bytes: int = 1 << 27
     subgroup: tuple[int, int] = (0, 0)
     subgroup_matrix: tuple[MatrixShape, ...] = ()
+    unit: int = 16
+    simd: int = 0
+    cores: int = 1
+    product: tuple[int, int] = (6, 16)
     measured: Mapping[str, Mapping[Any, float]] = field(default_factory=dict, compare=False, repr=False)
+
+    def threads(self, wanted: int) -> int:
+        """How many threads a workgroup gets that should have so many."""
+        return self.simd or min(wanted, self.workgroup_threads)
 
     def matrix(self, component: str, result: str) -> MatrixShape | None:
         """The product of matrices of these types, the largest if there are several; None if there is none.

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from backends.kernels.ir import BOOL, F16, F32, I32, U32, Builder, Value
+from backends.kernels.ir import BOOL, F16, F32, I8, I16, I32, U8, U16, U32, Builder, Value
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _REGISTERS = {
@@ -21,6 +21,11 @@ _REGISTERS = {
     np.dtype(np.int32): I32, np.dtype(np.int16): I32, np.dtype(np.int8): I32,
     np.dtype(np.uint32): U32, np.dtype(np.uint16): U32, np.dtype(np.uint8): U32,
     np.dtype(np.bool_): BOOL,
+}  # fmt: skip
+# elements that memory holds as they are, where it can
+_NARROW = {
+    np.dtype(np.bool_): U8, np.dtype(np.int8): I8, np.dtype(np.uint8): U8, np.dtype(np.int16): I16,
+    np.dtype(np.uint16): U16, np.dtype(np.float16): F16, BFLOAT16: U16,
 }  # fmt: skip
 
 
@@ -30,9 +35,11 @@ class Types:
 
     Attributes:
         half: whether it has 16-bit floats of its own.
+        narrow: whether its memory has elements of 8 and 16 bits, as NumPy's arrays; else they take 32.
     """
 
     half: bool = False
+    narrow: bool = False
 
     def holds(self, dtype: np.dtype) -> bool:
         """Whether there is a representation at all (there is none of 64-bit and complex numbers)."""
@@ -44,11 +51,15 @@ class Types:
 
     def storage(self, dtype: np.dtype) -> str:
         """The type of an element in memory."""
+        if self.narrow and dtype in _NARROW:
+            return _NARROW[dtype]
         register = self.register(dtype)
         return U32 if register == BOOL else register
 
     def numpy_storage(self, dtype: np.dtype) -> np.dtype:
         """The dtype of an array that has the bytes of the device's memory."""
+        if self.narrow:
+            return dtype
         return np.dtype({F32: np.float32, F16: np.float16, I32: np.int32, U32: np.uint32}[self.storage(dtype)])
 
     # ------------------------------------------------------------------ code
@@ -65,15 +76,26 @@ class Types:
 
     def from_memory(self, b: Builder, element: Value, dtype: np.dtype) -> Value:
         """An element that was loaded, in a register."""
-        if self.register(dtype) == BOOL:
-            return b.op("ne", element, b.constant(0, U32), dtype=BOOL)
-        return element
+        register = self.register(dtype)
+        if register == BOOL:
+            return b.op("ne", element, b.constant(0, element.dtype), dtype=BOOL)
+        if element.dtype == register:
+            return element
+        if dtype == BFLOAT16:
+            bits = b.op("shift_left", b.op("convert", element, dtype=U32), b.constant(16, U32))
+            return b.op("bitcast", bits, dtype=F32)
+        return b.op("convert", element, dtype=register)
 
     def to_memory(self, b: Builder, value: Value, dtype: np.dtype) -> Value:
         """A value as an element of memory."""
-        if value.dtype == BOOL:
+        storage = self.storage(dtype)
+        if value.dtype == storage:
+            return value
+        if value.dtype == BOOL and not self.narrow:
             return b.select(value, b.constant(1, U32), b.constant(0, U32))
-        return value
+        if dtype == BFLOAT16:
+            value = b.op("shift_right", bits_of(b, value), b.constant(16, U32))
+        return b.op("convert", value, dtype=storage)
 
     def from_integer(self, b: Builder, value: Value, dtype: np.dtype) -> Value:
         """An integer (i32) as a dtype."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from backends.programs.steps import Commands, Dispatch, Loop, Storage
 from backends.wgpu.device import Device
 from backends.wgpu.groups import Range
 from backends.wgpu.memory import Memory
 from backends.wgpu.recorder import DISPATCH, INDIRECT, LOOP, LoopItems
-from backends.wgpu.steps import Commands, Dispatch, Loop, Storage
 
 # the loops around a step, the innermost first, that are in a step with an odd number
 Odd = tuple[Any, ...]

@@ -8,14 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.wgpu.binding import Binding
-from backends.wgpu.buffers import DeviceBuffer, upload
-from backends.wgpu.device import Device, Kernel
-from backends.wgpu.finish import Finished
-from backends.wgpu.memory import Memory
-from backends.wgpu.recorder import Habit
-from backends.wgpu.running import Run
-from backends.wgpu.steps import (
+from backends.programs.finish import Finished
+from backends.programs.steps import (
     CONSTANT,
     INPUT,
     Commands,
@@ -28,6 +22,12 @@ from backends.wgpu.steps import (
     inner_lists,
     walk,
 )
+from backends.wgpu.binding import Binding
+from backends.wgpu.buffers import DeviceBuffer, upload
+from backends.wgpu.device import Device, Kernel
+from backends.wgpu.memory import Memory
+from backends.wgpu.recorder import Habit
+from backends.wgpu.running import Run
 
 # lists that are remembered for the memories of the last calls
 MOST_BINDINGS = 16

@@ -21,11 +21,12 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.serial import fingerprint
 from asgfn.graph.types import SourceInfo
 from backends.kernels.target import Target
+from backends.programs.finish import Finished
+from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
 from backends.wgpu.choice import chosen
+from backends.wgpu.compiling import compile_graph
 from backends.wgpu.device import Kernel
 from backends.wgpu.disk import folder, read_entry, write_entry
-from backends.wgpu.finish import Finished, compile_graph
-from backends.wgpu.stored import NotAProgram, NotStorable, from_stored, to_stored
 
 # what decides about the programs that come out, besides all of `backends`
 _SOURCES = ("graph", "primitives", "transforms")

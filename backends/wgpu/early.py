@@ -15,8 +15,8 @@ from backends.kernels import ir
 from backends.kernels.in_place import in_place_pairs
 from backends.kernels.lowering import Plan
 from backends.kernels.target import Target
+from backends.programs.compiler import UNPLANNED, cached_plan
 from backends.wgpu.choice import chosen
-from backends.wgpu.compiler import UNPLANNED, cached_plan
 from backends.wgpu.device import Kernel
 from backends.wgpu.memory import storage_bytes
 from backends.wgsl import source

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backends.wgpu.built import Built
-from backends.wgpu.steps import (
+from backends.programs.steps import (
     OUTPUT,
     Branch,
     Commands,
@@ -22,6 +21,7 @@ from backends.wgpu.steps import (
     inner_lists,
     walk,
 )  # fmt: skip
+from backends.wgpu.built import Built
 
 
 @dataclass(frozen=True)

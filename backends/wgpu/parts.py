@@ -18,11 +18,11 @@ from asgfn.primitives import elementwise
 from asgfn.transforms.fuse import fuse_graph
 from asgfn.transforms.region_rules import FusionLimits
 from backends.kernels.lowering import Argument, Plan
-from backends.wgpu.compiler import Compiler, Place, whole
+from backends.programs.compiler import Compiler, Place, whole
+from backends.programs.steps import Storage, Val
+from backends.programs.writer import OFFSETS
 from backends.wgpu.cutting import NotCut, Part, after_sum, cut, cut_sum, shortened, summed_axes, sums_of
 from backends.wgpu.memory import padded, storage_bytes
-from backends.wgpu.steps import Storage, Val
-from backends.wgpu.writer import OFFSETS
 
 _MERGED_BY = {
     "reduce_sum": elementwise.add_p,

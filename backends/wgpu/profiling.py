@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asgfn.errors import BackendError
+from backends.programs.steps import Dispatch, Loop
 from backends.wgpu.binding import Odd
 from backends.wgpu.buffers import duplicate
 from backends.wgpu.built import Built
@@ -17,7 +18,6 @@ from backends.wgpu.errors import gpu_errors
 from backends.wgpu.inspection import KernelTime, Profile, record_of
 from backends.wgpu.package import package
 from backends.wgpu.running import Run
-from backends.wgpu.steps import Dispatch, Loop
 
 _QUERIES = 2048  # of a query set; each kernel takes two
 

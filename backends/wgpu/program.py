@@ -15,14 +15,14 @@ from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, concrete, resident
+from backends.programs.finish import Finished
+from backends.programs.steps import Host, walk
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built
 from backends.wgpu.cache import compiled
 from backends.wgpu.device import Device
-from backends.wgpu.finish import Finished
 from backends.wgpu.inspection import KernelRecord, Profile, describe, host_nodes, kernel_records, memory_of
 from backends.wgpu.pause import no_collection
-from backends.wgpu.steps import Host, walk
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()

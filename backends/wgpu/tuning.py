@@ -21,11 +21,12 @@ from backends.kernels.autotune import Asked, Problem, candidates
 from backends.kernels.elements import Unsupported
 from backends.kernels.lowering import Plan, lower, single
 from backends.kernels.target import Target
+from backends.programs.finish import finish
 from backends.wgpu.buffers import DeviceBuffer, upload
 from backends.wgpu.built import Built
+from backends.wgpu.compiling import machine_of
 from backends.wgpu.device import Device
 from backends.wgpu.errors import BackendError
-from backends.wgpu.finish import finish
 from backends.wgpu.measurements import Times, remember
 from backends.wgpu.profiling import profile
 
@@ -97,7 +98,7 @@ def _seconds(
 ) -> float:
     """How long the GPU takes for a plan of a node."""
     graph, donated = single(node, in_types), [False] * len(in_types)
-    built = Built(device, finish(graph, device.target, donated, plan_of=lambda *_: plan))
+    built = Built(device, finish(graph, machine_of(device.target), donated, plan_of=lambda *_: plan))
     if device.has_timestamps:
         return profile(built, lambda: list(arguments), REPEATS).total
     built(arguments)

@@ -34,6 +34,7 @@ from backends.kernels.ir import (
     Value,
     Variable,
 )  # fmt: skip
+from backends.kernels.uses import count_uses
 from backends.wgsl.matrices import EXTENSION, Emulated, Native
 
 
@@ -120,7 +121,7 @@ class _Printer:
 
     def print(self) -> str:
         kernel = self.kernel
-        self._count(kernel.body)
+        self.uses = count_uses(kernel.body)
         self._block(kernel.body, 1)
         body, self.lines = self.lines, []
         if (
@@ -161,40 +162,6 @@ class _Printer:
         for memory in kernel.private:
             self.lines.append(f"  var {memory.name}: array<{_element_type(memory)}, {memory.size}>;")
         return "\n".join([*self.lines, *body, "}"]) + "\n"
-
-    # ------------------------------------------------------------------ which values need a name
-    def _count(self, block: Sequence[Any]) -> None:
-        """Counts how often each value is used by what is really done (values that nothing uses are not written)."""
-        needed: list[Value] = []
-        self.assigned_later: set[Value] = set()
-
-        def walk(statements: Sequence[Any]) -> None:
-            for s in statements:
-                if isinstance(s, Store):
-                    needed.append(s.place)
-                    needed.extend(s.value if isinstance(s.value, tuple) else (s.value,))
-                    needed.extend(() if s.lane is None else (s.lane,))
-                elif isinstance(s, (Atomic, StoreMatrix)):
-                    needed.extend((s.place, s.value))
-                elif isinstance(s, Variable):
-                    needed.append(s.start)
-                elif isinstance(s, Assign):
-                    needed.append(s.value)
-                elif isinstance(s, Loop):
-                    needed.extend((s.start, s.stop, s.step))
-                    walk(s.body)
-                elif isinstance(s, If):
-                    needed.append(s.condition)
-                    walk(s.body)
-                    walk(s.otherwise)
-
-        walk(block)
-        stack = list(needed)
-        while stack:
-            value = stack.pop()
-            self.uses[value] += 1
-            if self.uses[value] == 1:
-                stack.extend(value.args)
 
     # ------------------------------------------------------------------ statements
     def _block(self, block: Sequence[Any], level: int) -> None:

@@ -26,6 +26,7 @@ from backends.kernels.schedules.contraction_direct import direct, skinny, sum_pa
 from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region, partial_sums
 from backends.kernels.schedules.matmul import matmul
 from backends.kernels.schedules.matmul_tensor import matmul_tensor
+from backends.kernels.schedules.simd_product import simd_product
 from backends.kernels.schedules.tensor_maxima import groups_of, maxima
 from backends.kernels.schedules.tensor_pieces import pieces_of
 from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, TensorTile, Tile
@@ -44,12 +45,14 @@ def plan(asg: Asg, target: Target) -> Plan | None:
         return None
     if not all(target.types.holds(t.dtype) for t in asg.value_types) or not all(t.size for t in asg.value_types):
         return None
-    packed = _packed(asg, target)
+    packed = None if target.simd else _packed(asg, target)
     if packed is not None:
         return packed
     region = Region(asg, target.types)
     if not region.is_aligned:
         return _in_two(asg, region, target)
+    if target.simd:
+        return simd_product(region, target)
     problem = problem_of(region, target)
     schedule = choose(problem, target, target.measured.get(problem.key()))
     found = scheduled(region, schedule, target)

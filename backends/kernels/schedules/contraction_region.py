@@ -13,7 +13,7 @@ from backends.kernels import index as ix
 from backends.kernels import scalar
 from backends.kernels.elements import RULES, Coordinates, Elements
 from backends.kernels.index import Index
-from backends.kernels.ir import Builder, Kernel, Memory, Value
+from backends.kernels.ir import SIZES, Builder, Kernel, Memory, Value
 from backends.kernels.lowering import Argument, Stage
 from backends.kernels.schedules.assembly import is_wide
 from backends.kernels.schedules.contraction_problem import Arithmetic, Contraction, Side, contraction_of
@@ -357,8 +357,7 @@ class RegionKernel:
             if id(memory) in self.e.used or id(memory) in self._stores
         ]
         self.b.memories = [memory for _, memory in used]
-        sizes = {"f32": 4, "f16": 2, "i32": 4, "u32": 4}
-        moved = sum(memory.size * memory.width * sizes[memory.dtype] for _, memory in used)
+        moved = sum(memory.size * memory.width * SIZES[memory.dtype] for _, memory in used)
         kernel: Kernel = self.b.kernel(name, (threads,), grid, flops=flops, bytes=float(moved))
         return Stage(kernel, tuple(argument for argument, _ in used))
 

@@ -14,10 +14,12 @@ from backends.kernels.lowering import Stage
 from backends.kernels.schedules.assembly import WIDE, assemble, bound, is_wide, store_elements
 from backends.kernels.schedules.rows_order import Order, find_order
 from backends.kernels.schedules.rows_team import Scratch
+from backends.kernels.schedules.simd_nest import SimdNest, write_block
 from backends.kernels.target import Target
 
 THREADS = 256
 TILE = 16  # threads along each side of a tile
+SIMD_BLOCK = 2048  # elements of a workgroup whose threads are the lanes of a vector
 
 
 def elementwise(asg: Asg, target: Target, name: str = "") -> Stage:
@@ -37,10 +39,9 @@ def bind(asg: Asg, builder: Builder, target: Target) -> tuple[Elements, list[Mem
     return Elements(builder, asg, types, inputs, constants), outputs
 
 
-def thread_number(
-    b: Builder, target: Target, groups: int, threads: int = THREADS
-) -> tuple[Index, tuple[int, int, int]]:
-    """The number of a thread in the whole grid, and the grid."""
+def thread_number(b: Builder, target: Target, groups: int, threads: int = 0) -> tuple[Index, tuple[int, int, int]]:
+    """The number of a thread in the whole grid, of workgroups of so many (0: the usual number) threads, and the grid."""
+    threads = threads or target.simd or THREADS
     grid = target.grid_of(groups)
     group = b.builtin("group_x")
     if grid[1] > 1:
@@ -53,17 +54,20 @@ def thread_number(
 class ElementwisePart:
     """A graph whose threads have nothing to do with each other."""
 
-    threads = THREADS
-
     def __init__(self, asg: Asg, target: Target):
         self.asg, self.target = asg, target
+        self.threads = target.simd or THREADS
         loops = find_loops(asg)
-        self.nest: _Nest | None = None
+        self.nest: _Nest | SimdNest | None = None
         if loops is not None and not loops.reductions and all(set(o.loops) == loops.rows for o in loops.outputs):
-            self.nest = _Nest(loops, find_order(loops, target))
+            order = find_order(loops, target)
+            self.nest = SimdNest(loops, order, target) if target.simd else _Nest(loops, order)
             self.groups = self.nest.groups
             return
         sizes = [t.size for t in asg.out_types]
+        if target.simd:
+            self.groups = -(-max(sizes) // SIMD_BLOCK)
+            return
         self.lanes = 1
         if len(set(sizes)) == 1 and sizes[0] % WIDE == 0 and sizes[0] >= WIDE * THREADS:
             self.lanes = WIDE
@@ -77,12 +81,27 @@ class ElementwisePart:
         """See `Part`."""
         n = len(self.asg.inputs)
         e = Elements(b, self.asg, self.target.types, memories[:n], memories[n:])  # type: ignore[arg-type]
+        if isinstance(self.nest, SimdNest):
+            self.nest.write(b, e, outputs, group)
+            return e
+        if self.target.simd:
+            self._write_block(b, e, outputs, group)
+            return e
         number = b.op("add", b.op("mul", group, b.constant(THREADS, I32)), b.builtin("thread"))
         if self.nest is not None:
             self.nest.write(b, e, outputs, group, number)
         else:
             self._write(b, e, outputs, number)
         return e
+
+    def _write_block(self, b: Builder, e: Elements, outputs: Sequence[Memory], group: Value) -> None:
+        """A block of each result."""
+        for k, t in enumerate(self.asg.out_types):
+
+            def element(flat: Index, k: int = k, shape: tuple[int, ...] = t.shape) -> None:
+                store_elements(b, e, self.asg.outputs[k], outputs[k], [ix.coordinates(flat, shape)])
+
+            write_block(b, self.target, group, SIMD_BLOCK, t.size, element)
 
     def _write(self, b: Builder, e: Elements, outputs: Sequence[Memory], number: Value) -> None:
         """Each result in its own order: results of one size together."""

@@ -96,10 +96,10 @@ def _joined(asg: Asg, pieces: Sequence[Piece]) -> Piece | None:
 
 def part_of(asg: Asg, kind: str, target: Target) -> Part | Halves | None:
     """A region as some workgroups of a kernel, or of two; None if it takes more kernels."""
-    threads = min(THREADS, target.workgroup_threads)
+    threads = target.threads(THREADS)
     if kind == "elementwise":
         return ElementwisePart(asg, target)
-    if kind != "reduction" or threads != THREADS:
+    if kind != "reduction" or threads not in (THREADS, target.simd):
         return None
     try:
         part = rows_part(asg, target, threads)

@@ -24,6 +24,8 @@ from backends.kernels.target import Target
 
 # more elements of a row for each thread are too many, when there are few rows
 LONG = 64
+# the same for a lane of a processor, of which there are few; and as many groups keep its cores busy
+SIMD_LONG, SIMD_GROUPS = 1024, 16
 # elements that one workgroup goes through on behalf of nested reductions
 NESTED = 1 << 15
 
@@ -118,4 +120,5 @@ def _is_small(loops: RegionLoops, target: Target) -> bool:
 
 def _is_long(part: RowsPart) -> bool:
     """Whether there are so few rows, and so long ones, that most of a device would have nothing to do."""
-    return elements_a_thread(part.loops, part.shape) > LONG and groups_of(part.loops, part.shape) < GROUPS
+    long, enough = (SIMD_LONG, SIMD_GROUPS) if part.target.simd else (LONG, GROUPS)
+    return elements_a_thread(part.loops, part.shape) > long and groups_of(part.loops, part.shape) < enough

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asgfn.graph.asg import Asg
@@ -56,11 +56,13 @@ class Order:
         ranks: for each loop the typical logarithm of its step in memory: the inner ones have small numbers.
         contiguous: loops along which some memory's neighbouring elements are, and how many bytes such memories have.
         operations: of the kernel language, for one element of everything.
+        wide: how many neighbours a thread should take at once, where it can.
     """
 
     ranks: dict[int, float]
     contiguous: dict[int, float]
     operations: int
+    wide: int = 4
 
     def sorted(self, loops: Iterable[int]) -> tuple[int, ...]:
         """Loops, the outermost first."""
@@ -77,13 +79,33 @@ class Order:
 
 def find_order(loops: RegionLoops, target: Target) -> Order:
     """The order of a region's loops, weighing each memory by its size."""
+    at = {x: ix.axis(f"loop{x}", n) for x, n in loops.lengths.items()}
+    loop_of: dict[object, int] = {atom: x for x, i in at.items() for atom in i.terms}
+    found, operations = places_of(loops, target, at)
+    totals: dict[int, list[float]] = {}
+    contiguous: dict[int, float] = {}
+    for weight, place in found:
+        for atom, step in place.terms.items():
+            if not isinstance(atom, Axis) or atom not in loop_of:
+                continue  # a digit, say
+            x = loop_of[atom]
+            total = totals.setdefault(x, [0.0, 0.0])
+            total[0] += weight * math.log2(abs(step))
+            total[1] += weight
+            if step == 1:
+                contiguous[x] = contiguous.get(x, 0.0) + weight
+    ranks = {x: total / weight for x, (total, weight) in totals.items()}
+    return Order(ranks, contiguous, operations, 1 if target.simd else 4)
+
+
+def places_of(loops: RegionLoops, target: Target, at: Mapping[int, Index]) -> tuple[list[tuple[int, Index]], int]:
+    """The places in memory, each with the bytes of that memory, of what a region reads and writes at these indices of
+    its loops; and how many operations that takes."""
     asg = loops.asg
     b = Builder()
-    at: dict[int, Index] = {}
-    for x, n in loops.lengths.items():
-        at[x] = ix.axis(f"loop{x}", n)
-        b.set_axis(at[x], b.builtin("thread"))
-    loop_of: dict[object, int] = {atom: x for x, i in at.items() for atom in i.terms}
+    for index in at.values():
+        for atom in index.atoms():
+            b.set_axis(Index({atom: 1}), b.builtin("thread"))
     types = target.types
     inputs = [Memory(f"in{k}", types.storage(t.dtype), t.size) for k, t in enumerate(asg.inputs)]
     constants = [
@@ -103,16 +125,4 @@ def find_order(loops: RegionLoops, target: Target) -> Order:
         found.append((t.nbytes, ix.linear(coordinates, t.shape)))
     for value, places in e.places.items():
         found += [(asg.value_types[value].nbytes, place) for place in dict.fromkeys(places)]
-    totals: dict[int, list[float]] = {}
-    contiguous: dict[int, float] = {}
-    for weight, place in found:
-        for atom, step in place.terms.items():
-            if not isinstance(atom, Axis) or atom not in loop_of:
-                continue  # a digit, say
-            x = loop_of[atom]
-            total = totals.setdefault(x, [0.0, 0.0])
-            total[0] += weight * math.log2(abs(step))
-            total[1] += weight
-            if step == 1:
-                contiguous[x] = contiguous.get(x, 0.0) + weight
-    return Order({x: total / weight for x, (total, weight) in totals.items()}, contiguous, b.count)
+    return found, b.count

@@ -80,6 +80,9 @@ class RowsWriter:
     def place(self, group: Value) -> None:
         """Finds the rows of this thread. Threads without one do what the last row's do, and store nothing."""
         b, s = self.b, self.shape
+        if self.part.target.simd:
+            self._place_lanes(group)
+            return
         count = self.loops.steps(s.rows) // s.row_lanes
         number = b.op("add", b.op("mul", group, b.constant(s.slots, I32)), b.index(self.team.slot))
         row = ix.axis("row", count)
@@ -88,6 +91,22 @@ class RowsWriter:
         self.valid: Value | None = b.op("le", number, last, dtype=BOOL)
         self.rows = [self._point(s.rows, row * s.row_lanes + j) for j in range(s.row_lanes)]
 
+    def _place_lanes(self, group: Value) -> None:
+        """The same for the lanes of a vector: those of a row are a vector, or the rows of neighbouring lanes are neighbours.
+        Lanes without a row do nothing."""
+        b, s = self.b, self.shape
+        count = self.loops.steps(s.rows)
+        first = b.op("mul", group, b.constant(s.slots * s.row_lanes, I32))
+        self.rows = []
+        for j in range(s.row_lanes):
+            row = ix.axis("row", count)
+            number = b.op("add", b.op("add", first, b.index(self.team.slot)), b.constant(j * s.slots, I32))
+            b.set_axis(row, number)
+            self.rows.append(self._point(s.rows, row))
+        self.valid = None
+        if self.part.groups * s.slots * s.row_lanes > count * s.parts:
+            self.valid = b.op("lt", number, b.constant(count, I32), dtype=BOOL)
+
     def _point(self, loops: Loops, number: Index) -> dict[int, Index]:
         lengths = tuple(self.loops.lengths[x] for x in loops)
         return dict(zip(loops, ix.coordinates(number, lengths), strict=True))
@@ -95,6 +114,13 @@ class RowsWriter:
     # ------------------------------------------------------------------ everything
     def run(self) -> None:
         """All passes, and all stores."""
+        if self.part.target.simd:
+            with self.b.when(self.valid):
+                self._run()
+        else:
+            self._run()
+
+    def _run(self) -> None:
         for p in self.part.passes:
             if p.kept != self.loops.rows:
                 self._nested_pass(p)
@@ -157,6 +183,18 @@ class RowsWriter:
         b, lanes = self.b, self.shape.lanes
         groups, mine, start, stop = self._range(inner)
         unroll = 1
+        if self.part.target.simd:
+            step = b.constant(lanes, I32)
+            first = ix.axis("first", groups)
+            return accumulate_states(
+                b,
+                accumulators,
+                first,
+                lambda states: body([(self._points(inner, first), None)], states),
+                start,
+                stop,
+                step,
+            )
         at_once = self._width(inner) * self.shape.row_lanes
         most = min(ELEMENTS, CODE // (2 * self.order.operations))
         while 2 * unroll * at_once <= most and 2 * unroll * lanes <= mine and unroll < UNROLL:

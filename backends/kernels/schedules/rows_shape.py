@@ -81,15 +81,15 @@ def inner_sets(loops: RegionLoops) -> list[frozenset[int]]:
 
 def width(loops: RegionLoops, order: Order, inner: Loops, adjacent: bool) -> int:
     """How many neighbouring elements of a row a thread takes at once."""
-    if not adjacent or not inner or inner[-1] not in order.contiguous or loops.lengths[inner[-1]] % WIDE:
+    if not adjacent or not inner or inner[-1] not in order.contiguous or loops.lengths[inner[-1]] % order.wide:
         return 1
-    return WIDE
+    return order.wide
 
 
 def choose_shape(loops: RegionLoops, order: Order, target: Target, threads: int | None = None) -> Shape:
     """An arrangement for a region with reductions; `threads` if the workgroups have to have so many."""
     most = power_of_two(min(target.workgroup_threads, MOST_THREADS))
-    base = threads or min(THREADS, most)
+    base = target.simd or threads or min(THREADS, most)
     rows = order.sorted(loops.rows)
     count = loops.steps(rows)
     sets = inner_sets(loops)
@@ -99,10 +99,20 @@ def choose_shape(loops: RegionLoops, order: Order, target: Target, threads: int 
     inner = order.sorted(max(sets, key=loops.steps))
     everything = order.sorted([*rows, *inner])
     if count > 1 and inner and everything[-1] in rows and everything[-1] in order.contiguous:
+        if target.simd:
+            return _simd_across(count, rows, target.simd)
         shape = _across(loops, rows, count, loops.steps(inner), base)
+    elif target.simd:
+        return Shape(rows, target.simd, target.simd, 1, True)
     else:
         shape = _along(loops, order, rows, count, inner, base, most if threads is None else base)
     return replace(shape, unrolled=_unrolled(loops, order, shape, sets))
+
+
+def _simd_across(count: int, rows: Loops, lanes: int) -> Shape:
+    """A lane for each of neighbouring rows; several vectors of them at a time, to use what a line of the cache brings."""
+    row_lanes = next((n for n in (8, 4, 2) if count % (n * lanes) == 0 and count >= 4 * n * lanes), 1)
+    return Shape(rows, lanes, 1, lanes, False, row_lanes)
 
 
 def _along(loops: RegionLoops, order: Order, rows: Loops, count: int, inner: Loops, base: int, most: int) -> Shape:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from asgfn.graph.types import ArrayType
+from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
-from backends.wgpu import plumbing
-from backends.wgpu.memory import padded, storage_bytes
-from backends.wgpu.steps import CONSTANT, INPUT, Dispatch, Download, Guard, Scope, Storage, Upload, Val
+from backends.programs import copies
+from backends.programs.sizes import padded, storage_bytes
+from backends.programs.steps import CONSTANT, INPUT, Dispatch, Download, Guard, Scope, Storage, Upload, Val
 
 OFFSETS = 256  # a part of a memory starts at a multiple of so many bytes (WebGPU's largest minimum)
 _COMPARED = 4096  # constants of at most so many bytes are looked for among those that a program has
@@ -60,7 +62,7 @@ class Writer:
         return storage
 
     def storage_of_type(self, t: ArrayType) -> Storage:
-        return self.new_storage(storage_bytes(t, self.types))
+        return self.new_storage(storage_bytes(t, self.target))
 
     def new_slot(self) -> int:
         self.slots += 1
@@ -72,7 +74,7 @@ class Writer:
         key = (stored.dtype.str, stored.tobytes() if stored.nbytes <= _COMPARED else id(stored))
         found = self.constant_storages.get(key)
         if found is None:
-            found = Storage(padded(stored.nbytes), CONSTANT, len(self.constants))
+            found = Storage(padded(stored.nbytes, self.target), CONSTANT, len(self.constants))
             self.constants.append(stored)
             self.constant_storages[key] = found
             self.storages.append(found)
@@ -189,62 +191,46 @@ class Writer:
         starts = range(0, target.nbytes, most) if target.nbytes > self.target.binding_bytes else [0]
         for start in starts:
             nbytes = min(target.nbytes - start, most) if len(starts) > 1 else target.nbytes
-            kernel = plumbing.copy_memory(nbytes, self.target)
-            self.emit(
-                Dispatch(
-                    [source, target],
-                    [nbytes, nbytes],
-                    [False, True],
-                    kernel.grid,
-                    kernel,
-                    offsets={0: start, 1: start} if start else {},
-                    is_copy=len(starts) == 1,
-                    name="copy",
-                    kind="copy",
-                )
-            )
+            move = self._move(source, target, "copy", partial(copies.copy_memory, nbytes, self.target))
+            move.sizes = [nbytes, nbytes]
+            move.offsets = {0: start, 1: start} if start else {}
+            move.is_copy = len(starts) == 1
+            self.emit(move)
+
+    def _move(self, source: Storage, target: Storage, name: str, kernel: Callable[[], Kernel]) -> Dispatch:
+        """A step that copies; processors need no kernel for that."""
+        sizes, found = [source.nbytes, target.nbytes], None if self.target.simd else kernel()
+        grid = (1, 1, 1) if found is None else found.grid
+        return Dispatch([source, target], sizes, [False, True], grid, found, name=name, kind="copy")
+
+    def zeros(self, storage: Storage, start: int, nbytes: int) -> None:
+        """Fills a part of a memory with zeros."""
+        kernel = None if self.target.simd else copies.zero_memory(nbytes, self.target)
+        grid = (1, 1, 1) if kernel is None else kernel.grid
+        offsets = {0: start} if start else {}
+        self.emit(Dispatch([storage], [nbytes], [True], grid, kernel, offsets=offsets, name="zeros", kind="zeros"))
 
     def copy_row(self, val: Val, target: Storage) -> None:
         """The target becomes a copy of a row."""
         assert val.row is not None
         whole, count = val.row
-        kernel = plumbing.copy_kernel(self.types.storage(val.aval.dtype), count, self.target)
-        sizes = [whole.nbytes, target.nbytes]
-        self.emit(
-            Dispatch(
-                [whole, target],
-                sizes,
-                [False, True],
-                kernel.grid,
-                kernel,
-                rows={0: count},
-                name="read row",
-                kind="copy",
-            )
-        )
+        dtype = self.types.storage(val.aval.dtype)
+        move = self._move(whole, target, "read row", lambda: copies.copy_kernel(dtype, count, self.target))
+        move.rows = {0: count}
+        self.emit(move)
 
     def store_row(self, source: Storage, whole: Storage, t: ArrayType) -> None:
         """A row of a larger array becomes a copy of the source."""
-        kernel = plumbing.copy_kernel(self.types.storage(t.dtype), t.size, self.target)
-        sizes = [source.nbytes, whole.nbytes]
-        self.emit(
-            Dispatch(
-                [source, whole],
-                sizes,
-                [False, True],
-                kernel.grid,
-                kernel,
-                rows={1: t.size},
-                name="write row",
-                kind="copy",
-            )
-        )
+        dtype = self.types.storage(t.dtype)
+        move = self._move(source, whole, "write row", lambda: copies.copy_kernel(dtype, t.size, self.target))
+        move.rows = {1: t.size}
+        self.emit(move)
 
     # ------------------------------------------------------------------ inputs
     def input(self, number: int, t: ArrayType) -> Val:
         """An argument of the program."""
         if not self.holds(t) or t.size == 0:
             return Val(t, slot=self.new_slot())
-        storage = Storage(storage_bytes(t, self.types), INPUT, number)
+        storage = Storage(storage_bytes(t, self.target), INPUT, number)
         self.storages.append(storage)
         return Val(t, storage)

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgfn.graph.asg import Asg, Node
-from backends.wgpu import plumbing
-from backends.wgpu.compiler import Compiler
-from backends.wgpu.memory import storage_bytes
-from backends.wgpu.sharing import join_carries, join_copies
-from backends.wgpu.steps import (
+from backends.programs.compiler import Compiler
+from backends.programs.sharing import join_carries, join_copies
+from backends.programs.sizes import storage_bytes
+from backends.programs.steps import (
     CONSTANT,
     NEVER,
     TEMPORARY,
@@ -50,7 +49,7 @@ def _have_place(c: Compiler, node: Node, ins: Sequence[Val]) -> bool:
     """Whether everything that goes in and out can be on the device."""
     most = c.target.binding_bytes
     return all(
-        t.size == 0 or (c.holds(t) and storage_bytes(t, c.types) <= most)
+        t.size == 0 or (c.holds(t) and storage_bytes(t, c.target) <= most)
         for t in (*(v.aval for v in ins), *node.out_types)
     )
 
@@ -258,14 +257,14 @@ def _cond(c: Compiler, node: Node, ins: list[Val]) -> list[Val] | None:
     index, operands = ins[0], ins[1:]
     _ready(c, operands)
     guard = writer = None
-    if index.slot is None:  # else the host knows which branch it is
+    if index.slot is None or c.machine.guards is None:  # else the host knows which branch it is
         chosen = c.storage(index)
     place = len(c.steps)
-    if index.slot is None:
+    if index.slot is None and c.machine.guards is not None:
         guard = _new_guard(c, len(branches))
 
         def source() -> str:
-            return plumbing.choice_source(guard.entries, len(branches), guard.parent)
+            return c.machine.guards.choice_source(guard.entries, len(branches), guard.parent)
 
         writer = _writer(c, guard, [chosen], source, "choose")
     results = [None if t.size == 0 else c.storage_of_type(t) for t in node.out_types]
@@ -282,7 +281,11 @@ def _cond(c: Compiler, node: Node, ins: list[Val]) -> list[Val] | None:
                     c.copy(c.storage(out), storage)
             join_copies(steps)
         lists.append(steps)
-    if guard is not None and all(is_on_device(steps) for steps in lists):
+    if c.machine.guards is None:
+        c.position += 1
+        c.touch(chosen)
+        c.steps.append(Branch(NEVER, lists, chosen, all(map(is_on_device, lists))))
+    elif guard is not None and all(is_on_device(steps) for steps in lists):
         _put_under(c, guard, lists)
         for steps in lists:
             c.steps += steps
@@ -307,16 +310,18 @@ def _while(c: Compiler, node: Node, ins: list[Val]) -> list[Val] | None:
     test_consts, body_consts, start = ins[:k], ins[k:n], ins[n:]
     _ready(c, [*test_consts, *body_consts])
     carries = _Carries(c, start)
+    if c.machine.guards is None:
+        return _while_here(c, params, carries, test_consts, body_consts)
     guard = _new_guard(c, 2)
     with c.new_list() as first:
-        _writer(c, guard, [], lambda: plumbing.loop_start_source(guard.entries), "start loop")
+        _writer(c, guard, [], lambda: c.machine.guards.loop_start_source(guard.entries), "start loop")
     c.position += 1
     scope = Scope(c.position)
     with c.new_list(scope):
         with c.new_list() as test:
             (holds,) = c.graph(params["cond"], [*test_consts, *carries.vals])
             condition = c.storage(holds)
-            _writer(c, guard, [condition], lambda: plumbing.loop_step_source(guard.entries), "step loop")
+            _writer(c, guard, [condition], lambda: c.machine.guards.loop_step_source(guard.entries), "step loop")
         with c.new_list() as steps:
             outs = c.graph(params["body"], [*body_consts, *carries.vals])
             swaps = carries.close([test, steps], outs, scope)
@@ -343,6 +348,35 @@ def _while(c: Compiler, node: Node, ins: list[Val]) -> list[Val] | None:
             guard if on_device else None, first if on_device else [], test, slot, steps, settle, swaps, scope.start, end
         )
     )
+    results = carries.results()
+    for v in results:
+        if v.storage is not None:
+            c.touch(v.storage)
+    return results
+
+
+def _while_here(
+    c: Compiler, params: Any, carries: _Carries, test_consts: Sequence[Val], body_consts: Sequence[Val]
+) -> list[Val]:
+    """The loop of a machine that reads the condition itself."""
+    c.position += 1
+    scope = Scope(c.position)
+    with c.new_list(scope):
+        with c.new_list() as test:
+            (holds,) = c.graph(params["cond"], [*test_consts, *carries.vals])
+            condition = c.storage(holds)
+        with c.new_list() as steps:
+            outs = c.graph(params["body"], [*body_consts, *carries.vals])
+            swaps = carries.close([test, steps], outs, scope)
+            for before, after in swaps:
+                c.copy(after, before)
+                steps[-1].is_copy = False  # it stays: both are needed in the next turn
+    c.touch(condition)
+    end = c.close(scope)
+    _last_through(c, swaps, scope)
+    on_device = is_on_device(test) and is_on_device(steps)
+    step = While(None, [], test, NEVER, steps, [], [], scope.start, end, condition, on_device)
+    c.steps.append(step)
     results = carries.results()
     for v in results:
         if v.storage is not None:

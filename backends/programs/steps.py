@@ -124,10 +124,11 @@ class Dispatch:
     scope: str = ""
     place: SourceInfo | None = None
     position: int = NEVER
-    text: str = ""  # its WGSL, once all is known
+    text: str = ""  # its source, once all is known
     merged: dict[int, int] = field(default_factory=dict)
     pipeline: Any = None
     writes_for: Guard | None = None  # it is what decides for this guard
+    scratch: int = 0  # bytes of memory that each thread of a processor needs for it
 
     def bound(self) -> list[int]:
         """Positions of the memories that are bound."""
@@ -245,10 +246,16 @@ class Upload:
 
 @dataclass(eq=False)
 class Branch:
-    """One of several lists, by a number that the host reads."""
+    """One of several lists, by a number that the host reads, or that whoever runs the program finds in a memory.
+
+    Attributes:
+        on_device: whether all lists are only dispatches, and loops and branches of those.
+    """
 
     slot: int
     lists: list[list[Any]]
+    where: Storage | None = None
+    on_device: bool = False
 
 
 @dataclass(eq=False)
@@ -262,6 +269,8 @@ class While:
         condition: slot of the condition, for the host.
         body: the step.
         settle: copies what an odd number of steps leaves in the wrong memory.
+        where: memory of the condition, for whoever runs the program and reads it.
+        on_device: whether the loop is only dispatches, and loops and branches of those.
     """
 
     guard: Guard | None
@@ -273,6 +282,8 @@ class While:
     swaps: list[tuple[Storage, Storage]]
     start: int
     end: int
+    where: Storage | None = None
+    on_device: bool = False
 
 
 @dataclass(eq=False)
@@ -294,8 +305,8 @@ class Commands:
 
 
 def is_on_device(steps: Iterable[Any]) -> bool:
-    """Whether these are only dispatches and loops over dispatches."""
-    return all(isinstance(s, Dispatch) or (isinstance(s, Loop) and s.on_device) for s in steps)
+    """Whether these are only dispatches, and loops and branches that need nobody else."""
+    return all(isinstance(s, Dispatch) or (isinstance(s, (Loop, Branch, While)) and s.on_device) for s in steps)
 
 
 def inner_lists(step: Any) -> list[list[Any]]:

@@ -19,10 +19,10 @@ from backends.kernels.elements import Unsupported
 from backends.kernels.in_place import in_place_pairs
 from backends.kernels.lowering import Argument, Plan, lower
 from backends.kernels.target import Target
-from backends.wgpu import plumbing
-from backends.wgpu.memory import padded, storage_bytes
-from backends.wgpu.steps import Check, Dispatch, Host, NodeCall, Reshape, Storage, Val
-from backends.wgpu.writer import Writer
+from backends.programs.machine import Machine
+from backends.programs.sizes import padded, storage_bytes
+from backends.programs.steps import Check, Dispatch, Host, NodeCall, Reshape, Storage, Val
+from backends.programs.writer import Writer
 
 # what writes the steps of a node: (compiler, node, inputs) -> outputs, or None if the host has to
 Maker = Callable[[Any, Node, list[Val]], list[Val] | None]
@@ -69,22 +69,21 @@ class Compiler(Writer):
     """Compiles one program.
 
     Attributes:
+        machine: what is compiled for.
         control: what compiles loops and branches, by the names of their primitives.
-        in_parts: what compiles nodes with larger arrays than a kernel can see.
         debug: whether each node's results are checked.
         plan_of: gives the plan of a node, or None.
     """
 
     def __init__(
         self,
-        target: Target,
+        machine: Machine,
         control: Mapping[str, Maker],
-        in_parts: Maker,
         debug: bool = False,
         plan_of: Planner = cached_plan,
     ):
-        super().__init__(target)
-        self.control, self.in_parts, self.debug, self.plan_of = control, in_parts, debug, plan_of
+        super().__init__(machine.target)
+        self.machine, self.control, self.debug, self.plan_of = machine, control, debug, plan_of
         self._asg_scope = ""
 
     # ------------------------------------------------------------------ graphs
@@ -133,7 +132,7 @@ class Compiler(Writer):
         unknown = [t for t in (*(v.aval for v in ins), *types) if not self.holds(t)]
         if not unknown and not prim.effect:
             if self._is_large(node, ins):
-                made = self.in_parts(self, node, ins)
+                made = self.machine.in_parts(self, node, ins)
                 if made is not None:
                     return made
                 plan = None
@@ -163,9 +162,9 @@ class Compiler(Writer):
         if node.primitive.category == "callback":
             return "it calls Python"
         if unknown:
-            return f"the GPU has no {unknown[0].dtype.name}"
+            return f"{self.machine.what} has no {unknown[0].dtype.name}"
         largest = max((v.aval for v in (*ins, *map(Val, node.out_types))), key=lambda t: t.nbytes)
-        if storage_bytes(largest, self.types) > self.target.binding_bytes:
+        if storage_bytes(largest, self.target) > self.target.binding_bytes:
             return (
                 f"{largest} is larger than the {self.target.binding_bytes:,} bytes that a kernel can see at once, "
                 "and it is not computed in parts along its first axis"
@@ -205,13 +204,13 @@ class Compiler(Writer):
     # ------------------------------------------------------------------ plans
     def _is_large(self, node: Node, ins: Sequence[Val]) -> bool:
         """Whether there are arrays that are larger than what a kernel can see."""
-        sizes = [storage_bytes(t, self.types) for t in (*(v.aval for v in ins), *node.out_types)]
+        sizes = [storage_bytes(t, self.target) for t in (*(v.aval for v in ins), *node.out_types)]
         sizes += [v.row[0].nbytes for v in ins if v.row is not None]
         return max(sizes, default=0) > self.target.binding_bytes
 
     def fits(self, plan: Plan) -> bool:
         """Whether the device can run a plan for arrays that it can see."""
-        if any(padded(_SIZES[d] * n) > self.target.binding_bytes for d, n in plan.temporaries):
+        if any(padded(_SIZES[d] * n, self.target) > self.target.binding_bytes for d, n in plan.temporaries):
             return False
         return all(len(stage.kernel.memories) <= self.target.buffers for stage in plan.stages)
 
@@ -223,7 +222,9 @@ class Compiler(Writer):
             Argument("input", i): rows[i][0] if i in rows else self.storage(v)  # type: ignore[index]
             for i, v in enumerate(ins)
         }
-        memories |= {Argument("output", k): v.storage or self.new_storage(padded(4)) for k, v in enumerate(outs)}
+        memories |= {
+            Argument("output", k): v.storage or self.new_storage(padded(4, self.target)) for k, v in enumerate(outs)
+        }
         for i, k in plan.copies:
             self.copy(memories[Argument("input", i)], memories[Argument("output", k)])
         places = {a: whole(s) for a, s in memories.items()}
@@ -242,16 +243,12 @@ class Compiler(Writer):
         """
         places |= {Argument("constant", k): whole(self.constant(c)) for k, c in enumerate(plan.constants)}
         places |= {
-            Argument("temporary", k): whole(self.new_storage(padded(_SIZES[d] * n)))
+            Argument("temporary", k): whole(self.new_storage(padded(_SIZES[d] * n, self.target)))
             for k, (d, n) in enumerate(plan.temporaries)
         }
         for argument in plan.zeros:
             target, start, nbytes = places[argument]
-            kernel = plumbing.zero_memory(nbytes, self.target)
-            offsets = {0: start} if start else {}
-            self.emit(
-                Dispatch([target], [nbytes], [True], kernel.grid, kernel, offsets=offsets, name="zeros", kind="zeros")
-            )
+            self.zeros(target, start, nbytes)
         kind = node.params["kind"] if node.primitive.name == "fused" else node.primitive.name
         for stage in plan.stages:
             ranges = [places[a] for a in stage.arguments]

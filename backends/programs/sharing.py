@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from backends.wgpu.steps import (
+from backends.programs.steps import (
     INPUT,
     NEVER,
     OUTPUT,

@@ -1,8 +1,8 @@
-"""The last steps of compiling: which memories are one, how large they are, and the WGSL of each kernel."""
+"""The last steps of compiling: which memories are one, and how large they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +13,13 @@ from asgfn.graph.types import ArrayType
 from asgfn.transforms.fuse import fuse_graph
 from asgfn.transforms.region_rules import FusionLimits
 from asgfn.transforms.simplify import simplify
-from backends.kernels.attention_match import recognise
-from backends.kernels.target import Target
 from backends.numpy.program import fold
-from backends.wgpu.compiler import Compiler, Planner, cached_plan
-from backends.wgpu.control import CONTROL
-from backends.wgpu.device import Kernel
-from backends.wgpu.early import source_of, write_early
-from backends.wgpu.memory import ALIGNMENT
-from backends.wgpu.parts import in_parts
-from backends.wgpu.prepare import with_late_updates, without_small_branches
-from backends.wgpu.sharing import join_copies, join_donated, share_temporaries
-from backends.wgpu.steps import (
+from backends.programs.compiler import Compiler, Planner, cached_plan
+from backends.programs.control import CONTROL
+from backends.programs.machine import Machine
+from backends.programs.prepare import with_late_updates, without_small_branches
+from backends.programs.sharing import join_copies, join_donated, share_temporaries
+from backends.programs.steps import (
     INPUT,
     OUTPUT,
     TEMPORARY,
@@ -75,45 +70,20 @@ class Finished(NamedTuple):
     kernels: list[Dispatch]
 
 
-def compile_graph(
-    asg: Asg,
-    target: Target,
-    donated: Sequence[bool],
-    debug: bool,
-    expect: Callable[[Kernel], None] | None = None,
-    tune: Callable[[Asg], None] | None = None,
-) -> Finished:
-    """Compiles a program for a kind of device.
-
-    Arguments:
-        donated: which arguments it may overwrite; () if none.
-        debug: whether results are checked.
-        expect: is told of kernels that the program will probably have, as early as possible.
-        tune: is given the partitioned graph, and may measure how its kernels are best written.
-    """
-    donated = [*donated] or [False] * len(asg.inputs)
-    graph = partitioned(asg, target, donated)
-    if tune is not None:
-        tune(graph)
-    if expect is not None and not debug:
-        write_early(graph, target, donated, frozenset(CONTROL), expect)
-    return finish(graph, target, donated, debug)
-
-
-def partitioned(asg: Asg, target: Target, donated: Sequence[bool]) -> Asg:
+def partitioned(asg: Asg, machine: Machine, donated: Sequence[bool]) -> Asg:
     """The graph whose nodes become kernels."""
     get_backend("numpy")  # computes what is constant
     graph = without_small_branches(simplify(asg, fold))
     # one is left for what a kernel may need besides (partial results)
-    limits = FusionLimits(max_operands=target.buffers - 1)
-    return with_late_updates(fuse_graph(recognise(simplify(graph, fold), target), limits), donated)
+    limits = FusionLimits(max_operands=machine.target.buffers - 1)
+    return with_late_updates(fuse_graph(machine.recognise(simplify(graph, fold), machine.target), limits), donated)
 
 
 def finish(
-    graph: Asg, target: Target, donated: Sequence[bool], debug: bool = False, plan_of: Planner = cached_plan
+    graph: Asg, machine: Machine, donated: Sequence[bool], debug: bool = False, plan_of: Planner = cached_plan
 ) -> Finished:
     """The program of a partitioned graph, given how to get the plans of its nodes."""
-    c = Compiler(target, CONTROL, in_parts, debug, plan_of)
+    c = Compiler(machine, CONTROL, debug, plan_of)
     inputs = [c.input(k, t) for k, t in enumerate(graph.inputs)]
     where: list[Storage | int] = [v.storage if v.storage is not None else v.slot for v in inputs]  # type: ignore[misc]
     outs = c.graph(graph, inputs)
@@ -132,9 +102,11 @@ def finish(
     kernels = list(dispatches(steps))
     for dispatch in kernels:
         _finish(dispatch)
+        machine.write(dispatch)
     used = {s.root for d in kernels for s in d.storages}
     used |= {s.storage.root for s in walk(steps) if isinstance(s, (Upload, Download))}
     used |= {x.root for s in walk(steps) if isinstance(s, (Loop, While)) for pair in s.swaps for x in pair}
+    used |= {s.where.root for s in walk(steps) if isinstance(s, (Branch, While)) and s.where is not None}
     overwritten = {
         s.root.number for d in kernels for s, w in zip(d.storages, d.written, strict=True) if w and s.root.kind == INPUT
     }
@@ -161,6 +133,8 @@ def _constants(c: Compiler) -> dict[int, np.ndarray]:
         c.constants.append(np.array(guard.entries or [(0, 0, 0, 0)], np.uint32))
     used = {d.root.number for s in dispatches(c.steps) for d in s.storages if d.root.kind == "constant"}
     used |= {s.root.number for s in c.storages if s.root.kind == "constant" and s.root.last >= FOREVER}
+    asked = [s.where.root for s in walk(c.steps) if isinstance(s, (Branch, While)) and s.where is not None]
+    used |= {s.number for s in asked if s.kind == "constant"}
     return {k: c.constants[k] for k in sorted(used)}
 
 
@@ -182,18 +156,11 @@ def _without_copies(steps: Sequence[Any]) -> list[Any]:
 
 
 def _finish(dispatch: Dispatch) -> None:
-    """What can be said of a dispatch only now: which of its memories are one, and its WGSL."""
+    """What can be said of a dispatch only now: which of its memories are one."""
     roots = [s.root for s in dispatch.storages]
     dispatch.merged = {read: written for read, written in dispatch.in_place if roots[read] is roots[written]}
     written = {id(r) for r, w in zip(roots, dispatch.written, strict=True) if w}
     assert all(w or k in dispatch.merged or id(roots[k]) not in written for k, w in enumerate(dispatch.written))
-    if dispatch.make_source is not None:
-        dispatch.sizes = [s.nbytes for s in dispatch.storages]
-        dispatch.text = dispatch.make_source()
-    else:
-        assert dispatch.kernel is not None
-        dispatch.text = source_of(dispatch.kernel, tuple(dispatch.rows.items()), tuple(dispatch.merged.items()))
-    assert all(size % ALIGNMENT == 0 for size in dispatch.sizes)
 
 
 def _grouped(steps: Sequence[Any]) -> list[Any]:

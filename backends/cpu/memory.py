@@ -1,0 +1,101 @@
+"""Memory for results and temporaries, used again as soon as nobody sees it any more.
+
+Fresh memory is slow: the operating system clears each of its pages when it is first touched. So what large arrays had is kept.
+Whether somebody still sees it, NumPy's references tell: each array on it holds on to its owner.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+ALIGNMENT = 64
+# smaller arrays are left to NumPy, which is quick with them
+SMALLEST = 1 << 15
+# of memory that nobody uses
+MOST_FREE = 1 << 30
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where an array's elements are."""
+    return array.__array_interface__["data"][0]
+
+
+class Block:
+    """Memory of the process: bytes from `address` on, of an array that is its owner."""
+
+    __slots__ = ("address", "nbytes", "offset", "owner")
+
+    def __init__(self, nbytes: int):
+        self.nbytes = nbytes
+        self.owner = np.empty(nbytes + ALIGNMENT, np.uint8)
+        start = address_of(self.owner)
+        self.offset = -start % ALIGNMENT
+        self.address = start + self.offset
+
+    def is_free(self) -> bool:
+        """Whether no array sees it."""
+        return sys.getrefcount(self.owner) <= _ALONE
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """It as an array."""
+        return np.ndarray(shape, dtype, self.owner, self.offset)
+
+
+class _Probe(Block):
+    def count(self) -> int:
+        return sys.getrefcount(self.owner)
+
+
+_ALONE = _Probe(0).count()
+
+
+class Pool:
+    """Blocks by size."""
+
+    def __init__(self, most_free: int = MOST_FREE) -> None:
+        self.most_free = most_free
+        self._blocks: OrderedDict[int, list[Block]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> tuple[np.ndarray, int]:
+        """An array with any numbers in it, and its address."""
+        if nbytes < SMALLEST:
+            found = np.empty(shape, dtype)
+            return found, address_of(found)
+        block = self._take(nbytes)
+        return block.array(shape, dtype), block.address
+
+    def _take(self, nbytes: int) -> Block:
+        """A block that nobody sees; it belongs to the pool, whoever makes an array of it has it."""
+        with self._lock:
+            blocks = self._blocks.get(nbytes)
+            if blocks is None:
+                blocks = self._blocks[nbytes] = []
+            else:
+                self._blocks.move_to_end(nbytes)
+            for block in blocks:
+                if block.is_free():
+                    return block
+            self._trim(nbytes)
+            block = Block(nbytes)
+            blocks.append(block)
+            return block
+
+    def _trim(self, wanted: int) -> None:
+        """Gives the free blocks back that were not asked for longest, if there are too many bytes of them."""
+        free = [(size, block) for size, blocks in self._blocks.items() for block in blocks if block.is_free()]
+        total = sum(size for size, _ in free)
+        for size, block in free:
+            if total + wanted <= self.most_free:
+                return
+            self._blocks[size].remove(block)
+            total -= size
+
+    def clear(self) -> None:
+        """Forgets all blocks; those that are seen live as long as that."""
+        with self._lock:
+            self._blocks.clear()

@@ -1,0 +1,1 @@
+"""Kernels as LLVM IR, and LLVM IR as functions of this process."""

@@ -1,0 +1,155 @@
+"""Compiles functions written in LLVM IR into this process, and knows where they are.
+
+Each function is an object of its own, so that a program which shares kernels with another one, or which has changed in one
+place, finds the rest of them on disk. Objects are linked together when they are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+from asgfn.errors import BackendError
+from backends.llvm import objects
+from backends.llvm.compiling import Compiler
+from backends.llvm.host import address_of, new_target_machine, package, processors
+
+# a thread is worth its start (and its compiler) from so many bytes of text
+_BYTES_OF_A_THREAD = 4000
+
+
+class Engine:
+    """Machine code of this process. It stays where it is as long as the engine is there.
+
+    Several threads may use an engine at once.
+    """
+
+    def __init__(self) -> None:
+        self._jit = package().create_lljit_compiler(new_target_machine(), use_jit_link=True, suppress_errors=True)
+        self._addresses: dict[bytes, int] = {}  # by what a function is and what it calls
+        self._loaded: list[Any] = []  # what keeps code where it is
+        self._names = itertools.count()
+        self._lock = threading.Lock()
+
+    def compile(self, functions: Mapping[str, str], externals: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Has functions compiled, or found on disk, and loaded.
+
+        Arguments:
+            functions: by name, each a module of LLVM IR that defines the function and declares what it calls: others of these
+                functions, externals, or functions of the C library (`exp`).
+            externals: addresses of other functions that these call.
+
+        Returns:
+            The functions' addresses, by name. A function that was asked for before, and calls the same ones, is where it was.
+
+        Raises:
+            BackendError: LLVM does not accept a function, or one calls what is not there.
+        """
+        externals = externals or {}
+        marks = _marks(functions, externals)
+        missing = {name: text for name, text in functions.items() if marks[name] not in self._addresses}
+        if missing:
+            imports = {name: self._addresses[mark] for name, mark in marks.items() if mark in self._addresses}
+            unknown = []
+            for name in sorted(set().union(*map(_declared, missing.values())) - imports.keys() - missing.keys()):
+                address = externals.get(name) or address_of(name)
+                if address:
+                    imports[name] = address
+                else:
+                    unknown.append(name)
+            self._load(missing, _objects(missing), imports, marks, unknown)
+        return {name: self._addresses[mark] for name, mark in marks.items()}
+
+    def _load(
+        self,
+        names: Iterable[str],
+        code: list[bytes],
+        imports: Mapping[str, int],
+        marks: Mapping[str, bytes],
+        unknown: list[str],
+    ) -> None:
+        """Links objects and enters where their functions are."""
+        library = package().JITLibraryBuilder()
+        for data in code:
+            library.add_object_img(data)
+        for name, address in imports.items():
+            library.import_symbol(name, address)
+        for name in names:
+            library.export_symbol(name)
+        library.add_current_process()
+        with self._lock:
+            try:
+                loaded = library.link(self._jit, f"asgfn{next(self._names)}")
+            except RuntimeError as error:
+                lacking = f", which call {', '.join(unknown)}" if unknown else ""
+                raise BackendError(f"could not link {', '.join(names)}{lacking}: {error}") from error
+            self._loaded.append(loaded)
+            for name in names:
+                self._addresses.setdefault(marks[name], loaded[name])
+
+
+@lru_cache(maxsize=1)
+def engine() -> Engine:
+    """The engine of this process.
+
+    Raises:
+        ImportError: llvmlite is not installed.
+    """
+    return Engine()
+
+
+def _declared(text: str) -> set[str]:
+    """What a module declares, besides LLVM's own functions; a declaration is a line."""
+    found = set()
+    for part in f"\n{text}".split("\ndeclare ")[1:]:
+        name = part[part.index("@") + 1 : part.index("(", part.index("@"))].strip('"')
+        if not name.startswith("llvm."):
+            found.add(name)
+    return found
+
+
+def _marks(functions: Mapping[str, str], externals: Mapping[str, int]) -> dict[str, bytes]:
+    """A hash of each function: of its text, and of all that it calls, directly or not."""
+    calls = {name: _declared(text) for name, text in functions.items()}
+    found = {}
+    for name in functions:
+        reached, waiting = set(), [name]
+        while waiting:
+            one = waiting.pop()
+            if one not in reached:
+                reached.add(one)
+                waiting.extend(calls.get(one, ()))
+        facts = [(name, *((one, functions.get(one) or externals.get(one)) for one in sorted(reached)))]
+        found[name] = hashlib.blake2b(repr(facts).encode(), digest_size=20).digest()
+    return found
+
+
+def _objects(functions: Mapping[str, str]) -> list[bytes]:
+    """The object code of each function, from the disk or compiled, by several threads if there is much to do."""
+    keys = {name: objects.key_of(name, text) for name, text in functions.items()}
+    code = {name: objects.find(key) for name, key in keys.items()}
+    waiting = sorted((name for name, data in code.items() if data is None), key=lambda name: len(functions[name]))
+    most = sum(len(functions[name]) for name in waiting) // _BYTES_OF_A_THREAD
+    threads = min(len(waiting), most, processors())
+
+    def work(_: int = 0) -> None:
+        compiler = Compiler()
+        while True:
+            try:
+                name = waiting.pop()  # the longest first
+            except IndexError:
+                return
+            code[name] = compiler.compile(name, functions[name])
+            objects.keep(keys[name], code[name])  # type: ignore[arg-type]
+
+    if threads > 1:
+        with ThreadPoolExecutor(threads, "asgfn-compile") as pool:
+            list(pool.map(work, range(threads)))
+    elif waiting:
+        work()
+    return [data for data in code.values() if data is not None]

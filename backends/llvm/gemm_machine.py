@@ -1,0 +1,80 @@
+"""Vector instructions of a host, as LLVM IR text: what all functions of the matrix product are written with."""
+
+from __future__ import annotations
+
+from backends.llvm.gemm_shape import GemmShape
+from backends.llvm.gemm_text import Text
+
+SUFFIX = {"float": "f32", "double": "f64"}
+
+
+class Machine:
+    """Vector instructions in a function's text, by what the host has."""
+
+    def __init__(self, text: Text, shape: GemmShape):
+        self.text, self.shape = text, shape
+
+    def kind(self, width: int) -> str:
+        return self.shape.scalar if width == 1 else f"<{width} x {self.shape.scalar}>"
+
+    def _suffix(self, width: int) -> str:
+        scalar = SUFFIX[self.shape.scalar]
+        return scalar if width == 1 else f"v{width}{scalar}"
+
+    def broadcast(self, value: str, width: int) -> str:
+        if width == 1:
+            return value
+        kind = self.kind(width)
+        first = self.text.op(f"insertelement {kind} poison, {self.shape.scalar} {value}, i64 0")
+        return self.text.op(f"shufflevector {kind} {first}, {kind} poison, <{width} x i32> zeroinitializer")
+
+    def multiply_add(self, a: str, b: str, c: str, width: int) -> str:
+        kind = self.kind(width)
+        if self.shape.vectors.fma:
+            return self.text.op(f"call {kind} @llvm.fma.{self._suffix(width)}({kind} {a}, {kind} {b}, {kind} {c})")
+        product = self.text.op(f"fmul {kind} {a}, {b}")
+        return self.text.op(f"fadd {kind} {c}, {product}")
+
+    def mask(self, count: str) -> str:
+        """Which lanes are among the first so many, as loads and stores want it."""
+        lanes = self.shape.lanes
+        kind = f"<{lanes} x i64>"
+        first = self.text.op(f"insertelement {kind} poison, i64 {count}, i64 0")
+        counts = self.text.op(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+        numbers = ", ".join(f"i64 {n}" for n in range(lanes))
+        inside = self.text.op(f"icmp slt {kind} <{numbers}>, {counts}")
+        if self.shape.vectors.masks == "avx2":
+            return self.text.op(f"sext <{lanes} x i1> {inside} to {self._mask_kind()}")
+        return inside
+
+    def _mask_kind(self) -> str:
+        return f"<{self.shape.lanes} x i{32 if self.shape.scalar == 'float' else 64}>"
+
+    def _avx(self, name: str) -> str:
+        return f"@llvm.x86.avx.{name}.p{'s' if self.shape.scalar == 'float' else 'd'}.256"
+
+    def load(self, pointer: str, width: int, mask: str | None = None) -> str:
+        kind = self.kind(width)
+        size = 4 if self.shape.scalar == "float" else 8
+        if mask is None:
+            return self.text.op(f"load {kind}, ptr {pointer}, align {size}")
+        if self.shape.vectors.masks == "avx2":
+            # the lanes' compare would otherwise be done again at every load
+            return self.text.op(f"call {kind} {self._avx('maskload')}(ptr {pointer}, {self._mask_kind()} {mask})")
+        name = f"@llvm.masked.load.{self._suffix(width)}.p0"
+        return self.text.op(
+            f"call {kind} {name}(ptr {pointer}, i32 {size}, <{width} x i1> {mask}, {kind} zeroinitializer)"
+        )
+
+    def store(self, value: str, pointer: str, width: int, mask: str | None = None) -> None:
+        kind = self.kind(width)
+        size = 4 if self.shape.scalar == "float" else 8
+        if mask is None:
+            self.text.do(f"store {kind} {value}, ptr {pointer}, align {size}")
+        elif self.shape.vectors.masks == "avx2":
+            self.text.do(
+                f"call void {self._avx('maskstore')}(ptr {pointer}, {self._mask_kind()} {mask}, {kind} {value})"
+            )
+        else:
+            name = f"@llvm.masked.store.{self._suffix(width)}.p0"
+            self.text.do(f"call void {name}({kind} {value}, ptr {pointer}, i32 {size}, <{width} x i1> {mask})")

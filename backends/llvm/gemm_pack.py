@@ -1,0 +1,190 @@
+"""What goes with the product of matrices: the copy of b into panels, and the product with a vector, as LLVM IR text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backends.llvm.gemm_machine import SUFFIX, Machine
+from backends.llvm.gemm_shape import GemmShape
+from backends.llvm.gemm_text import Text
+
+ROWS = 32  # rows of b that are copied together: as many streams are read at once, in as many pages
+
+
+def pack_b(shape: GemmShape) -> str:
+    """Copies b into panels of nr columns, one after the other, the last one filled up with zeros."""
+    scalar, nr, lanes = shape.scalar, shape.nr, shape.lanes
+    t = Text(
+        f"define void @pack_b_{SUFFIX[scalar]}(i64 %k, i64 %n, ptr %source, i64 %stride_k, i64 %stride_n, ptr %target) "
+        "nounwind"
+    )
+    machine = Machine(t, shape)
+    size = t.mul("%k", nr)
+    rows_lie = t.equal("%stride_n", 1)
+    columns_lie = t.equal("%stride_k", 1)
+    step = t.select(columns_lie, "i64", t.most("%k", 1), ROWS)
+
+    def place(row: str, column: str) -> str:
+        return t.at(scalar, "%source", t.add(t.mul(row, "%stride_k"), t.mul(column, "%stride_n")))
+
+    def rows(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        def row(p: str, pointers: list[str]) -> Sequence[str]:
+            source, target = pointers
+            for group in range(shape.groups):
+                value = machine.load(t.at(scalar, source, group * lanes), lanes)
+                machine.store(value, t.at(scalar, target, group * lanes), lanes)
+            return [t.at(scalar, source, "%stride_k"), t.at(scalar, target, nr)]
+
+        start = t.at(scalar, panel, t.mul(first, nr))
+        t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", start)], row)
+        return ()
+
+    def turned(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        """Squares of a vector's width, turned in registers; single elements where none fits."""
+
+        def square(p: str, _: list[str]) -> Sequence[str]:
+            target = t.at(scalar, panel, t.mul(p, nr))
+            for group in range(shape.groups):
+                source = place(p, t.add(column, group * lanes))
+                lines = [
+                    machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), lanes) for j in range(lanes)
+                ]
+                for u, line in enumerate(_turn(t, machine.kind(lanes), lines)):
+                    machine.store(line, t.at(scalar, target, u * nr + group * lanes), lanes)
+            return ()
+
+        t.loop(first, t.sub(end, lanes - 1), lanes, (), square)
+        length = t.sub(end, first)
+        single(t.add(first, t.sub(length, t.op(f"urem i64 {length}, {lanes}"))), end, column, panel)
+        return ()
+
+    def single(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        there = t.least(t.sub("%n", column), nr)
+
+        def row(p: str, _: list[str]) -> Sequence[str]:
+            start = place(p, column)
+            target = t.at(scalar, panel, t.mul(p, nr))
+
+            def element(j: str, _: list[str]) -> Sequence[str]:
+                machine.store(machine.load(t.at(scalar, start, t.mul(j, "%stride_n")), 1), t.at(scalar, target, j), 1)
+                return ()
+
+            def zero(j: str, _: list[str]) -> Sequence[str]:
+                machine.store("0.0", t.at(scalar, target, j), 1)
+                return ()
+
+            t.loop(0, there, 1, (), element)
+            t.loop(there, nr, 1, (), zero)
+            return ()
+
+        t.loop(first, end, 1, (), row)
+        return ()
+
+    def over_k(first: str, _: list[str]) -> Sequence[str]:
+        end = t.least(t.add(first, step), "%k")
+
+        def panel(column: str, pointers: list[str]) -> Sequence[str]:
+            whole = t.op(f"icmp sle i64 {t.add(column, nr)}, %n")
+            arguments = (first, end, column, pointers[0])
+            t.when(
+                t.both(whole, rows_lie),
+                lambda: rows(*arguments),
+                lambda: t.when(t.both(whole, columns_lie), lambda: turned(*arguments), lambda: single(*arguments)),
+            )
+            return [t.at(scalar, pointers[0], size)]
+
+        t.loop(0, "%n", nr, [("ptr", "%target")], panel)
+        return ()
+
+    t.loop(0, "%k", step, (), over_k)
+    return t.finish()
+
+
+def _turn(t: Text, kind: str, lines: list[str]) -> list[str]:
+    """A square transposed: each round interleaves line i with the one half the square further on."""
+    n = len(lines)
+    for _ in range(n.bit_length() - 1):
+        following = []
+        for i in range(n // 2):
+            for start in (0, n // 2):
+                order = ", ".join(f"i32 {start + j // 2 + (n if j % 2 else 0)}" for j in range(n))
+                pair = f"{kind} {lines[i]}, {kind} {lines[i + n // 2]}"
+                following.append(t.op(f"shufflevector {pair}, <{n} x i32> <{order}>"))
+        lines = following
+    return lines
+
+
+def gemv(shape: GemmShape) -> str:
+    """The product with a vector, both contiguous along k: its elements are summed in the lanes of two vectors."""
+    scalar, lanes = shape.scalar, shape.lanes
+    t = Text(
+        f"define void @gemv_{SUFFIX[scalar]}(i64 %m, i64 %k, ptr %a, i64 %a_row, ptr %x, ptr %y, i64 %y_step, "
+        "i1 %accumulate) nounwind"
+    )
+    machine = Machine(t, shape)
+    kind = machine.kind(lanes)
+    pair = 2 * lanes
+    tail = t.mul(t.div("%k", pair), pair)
+    last = t.sub("%k", pair - 1)
+
+    def rows(count: int, i: str) -> None:
+        starts = [t.at(scalar, "%a", t.mul(t.add(i, r), "%a_row")) for r in range(count)]
+
+        def step(p: str, sums: list[str]) -> Sequence[str]:
+            vectors = [machine.load(t.at(scalar, t.at(scalar, "%x", p), h * lanes), lanes) for h in range(2)]
+            return [
+                machine.multiply_add(
+                    machine.load(t.at(scalar, t.at(scalar, start, p), h * lanes), lanes),
+                    vectors[h],
+                    sums[2 * r + h],
+                    lanes,
+                )
+                for r, start in enumerate(starts)
+                for h in range(2)
+            ]
+
+        sums = t.loop(0, last, pair, [(kind, "zeroinitializer")] * (2 * count), step)
+
+        def rest(p: str, singles: list[str]) -> Sequence[str]:
+            x = machine.load(t.at(scalar, "%x", p), 1)
+            return [
+                machine.multiply_add(machine.load(t.at(scalar, start, p), 1), x, single, 1)
+                for start, single in zip(starts, singles, strict=True)
+            ]
+
+        singles = t.loop(tail, "%k", 1, [(scalar, "0.0")] * count, rest)
+        for r in range(count):
+            whole = t.op(f"fadd {kind} {sums[2 * r]}, {sums[2 * r + 1]}")
+            total = t.op(f"fadd {scalar} {_total(t, scalar, lanes, whole)}, {singles[r]}")
+            place = t.at(scalar, "%y", t.mul(t.add(i, r), "%y_step"))
+
+            def added(place: str = place, total: str = total) -> Sequence[str]:
+                return [t.op(f"fadd {scalar} {machine.load(place, 1)}, {total}")]
+
+            (result,) = t.when("%accumulate", added, [(scalar, total)])
+            machine.store(result, place, 1)
+
+    def together(count: int, first: str) -> str:
+        def body(i: str, _: list[str]) -> Sequence[str]:
+            rows(count, i)
+            return [t.add(i, count)]
+
+        (done,) = t.loop(first, t.sub("%m", count - 1), count, [("i64", first)], body)
+        return done
+
+    together(1, together(4, "0"))
+    return t.finish()
+
+
+def _total(t: Text, scalar: str, lanes: int, value: str) -> str:
+    """The sum of the lanes, by halves."""
+    while lanes > 1:
+        half = lanes // 2
+        kind = f"<{lanes} x {scalar}>"
+        halves = []
+        for start in (0, half):
+            order = ", ".join(f"i32 {start + j}" for j in range(half))
+            halves.append(t.op(f"shufflevector {kind} {value}, {kind} poison, <{half} x i32> <{order}>"))
+        value = t.op(f"fadd <{half} x {scalar}> {halves[0]}, {halves[1]}")
+        lanes = half
+    return t.op(f"extractelement <1 x {scalar}> {value}, i64 0")

@@ -1,0 +1,71 @@
+"""Compiled functions on disk: a file each, named by the function's text and by what compiles it for which processor."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from backends.llvm.compiling import VERSION
+from backends.llvm.host import host
+
+# A function is small, and there are many: the folder is looked through once for so many of them.
+_BETWEEN_TRIMS = 64
+
+counts = {"hits": 0, "misses": 0, "stored": 0}
+_lock = threading.Lock()
+
+
+def key_of(name: str, text: str) -> str:
+    """The name of a function's file."""
+    machine = host()
+    what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features, name, text)
+    return hashlib.blake2b(repr(what).encode(), digest_size=20).hexdigest()
+
+
+def find(key: str) -> bytes | None:
+    """The object code of a function that was compiled before; None if it is not there, or damaged."""
+    from backends.wgpu.disk import read_entry
+
+    where = _folder()
+    found = None if where is None else read_entry(where / f"{key}.o")
+    if where is not None:
+        _count("misses" if found is None else "hits")
+    return found
+
+
+def keep(key: str, code: bytes) -> None:
+    """Keeps the object code of a function for other processes."""
+    from backends.wgpu import disk
+
+    where = _folder()
+    if where is None:
+        return
+    if _count("stored") % _BETWEEN_TRIMS == 1:
+        disk.write_entry(where / f"{key}.o", code)  # which looks through the folder
+        return
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(suffix=".part", dir=where)
+        with os.fdopen(handle, "wb") as file:
+            file.write(disk._MAGIC + disk._checksum(code) + code)
+        os.replace(temporary, where / f"{key}.o")
+    except OSError:  # the folder was removed, or the disk is full: the next process compiles it again
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _folder() -> Path | None:
+    from backends.wgpu.disk import folder
+
+    where = folder()
+    return None if where is None else where / "objects"
+
+
+def _count(what: str) -> int:
+    with _lock:
+        counts[what] += 1
+        return counts[what]
