@@ -6,7 +6,9 @@
 
 A benchmark is a module with `VARIANTS`: a dict from a name to a function that returns figures (seconds, bytes, counts) by
 name, and perhaps `ENVIRONMENT`: variables that its processes get. The first variant is ours; ratios are ours / theirs. A
-variant whose library is not installed is skipped, and said so.
+variant whose library is not installed is skipped, and said so. `AGREE` says which figures must be everybody's, and how
+nearly (relative): it is an error if they are not. Where `WARM` is true, each process starts with nothing cached on disk, and
+a second one makes the first calls again with what the first has left there.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import FIRST_ONLY
+
 MARK = "BENCHMARK-RESULT "
-SHARED = ("gpt", "timing")  # modules here that are no benchmarks
+SHARED = ("gpt", "libraries", "resnet", "rows", "timing", "training")  # modules here that are no benchmarks
 
 
 def names() -> list[str]:
@@ -46,14 +51,46 @@ def worker(benchmark: str, variant: str) -> None:
 
 
 def run_once(benchmark: str, variant: str) -> dict[str, Any]:
+    module = importlib.import_module(f"benchmarks.{benchmark}")
+    environment = {"JAX_PLATFORMS": "cpu", "ASGFN_DEFAULT_BACKEND": "numpy", **getattr(module, "ENVIRONMENT", {})}
+    if not getattr(module, "WARM", False):
+        return run_worker(benchmark, variant, environment)
+    with tempfile.TemporaryDirectory() as folder:
+        environment |= cached_in(Path(folder))
+        figures = run_worker(benchmark, variant, environment)
+        if "missing" not in figures:
+            warm = run_worker(benchmark, variant, {**environment, FIRST_ONLY: "1"})
+            figures |= {k.replace("first call", "first call, warm"): s for k, s in warm.items() if "first call" in k}
+    return figures
+
+
+def cached_in(folder: Path) -> dict[str, str]:
+    """Variables that have every library keep all that it compiles in a folder."""
+    return {
+        "ASGFN_CACHE": str(folder / "asgfn"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
+    }
+
+
+def run_worker(benchmark: str, variant: str, environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", benchmark, "--worker", variant]
-    special = getattr(importlib.import_module(f"benchmarks.{benchmark}"), "ENVIRONMENT", {})
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "ASGFN_DEFAULT_BACKEND": "numpy", **special}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line[len(MARK) :])
     raise RuntimeError(f"{benchmark}/{variant} failed:\n{done.stdout}\n{done.stderr}")
+
+
+def check_agreement(results: dict[str, list[dict]], tolerances: dict[str, float]) -> None:
+    """A benchmark of a wrong result is worth nothing."""
+    for figure, tolerance in tolerances.items():
+        found = {v: row[figure] for v, rows in results.items() for row in rows[-1:] if figure in row}
+        nearly = max(map(abs, found.values()), default=0.0) * tolerance
+        if not all(abs(x - y) <= nearly for x in found.values() for y in found.values()):
+            raise AssertionError(f"{figure} should agree within {tolerance:g}, but is {found}")
 
 
 def main() -> None:
@@ -82,6 +119,7 @@ def main() -> None:
                 del results[variant]
             else:
                 results[variant].append(figures)
+        check_agreement(results, getattr(module, "AGREE", {}))
     medians = {v: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for v, rows in results.items()}
     report(options.name, medians)
     if options.json:

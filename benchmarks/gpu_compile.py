@@ -60,7 +60,7 @@ def _measure() -> dict[str, Any]:
 
     kernels: list[float] = []
     phase("first call", first_call)
-    from backends.wgpu.cache import counts
+    from backends.programs.cache import counts
 
     kernels.sort(reverse=True)
     figures["driver, all kernels one by one"] = sum(kernels), 0.0

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.mlp import _step
+from benchmarks import libraries
+from benchmarks.mlp import step_figures
+from benchmarks.training import LOSS
 
 ENVIRONMENT = {"JAX_PLATFORMS": "cuda"}
-
-
-def ours() -> dict[str, float]:
-    import asgfn
-    import asgfn.numpy as jnp
-
-    return _step(asgfn, jnp, backend="wgpu")
-
-
-def jax_ieee() -> dict[str, float]:
-    import jax
-    import jax.numpy as jnp
-
-    jax.config.update("jax_default_matmul_precision", "highest")
-    return _step(jax, jnp)
-
-
-def jax_tf32() -> dict[str, float]:
-    import jax
-    import jax.numpy as jnp
-
-    return _step(jax, jnp)
-
-
-VARIANTS = {"asgfn": ours, "jax IEEE": jax_ieee, "jax TF32": jax_tf32}
+AGREE = {LOSS: 1e-2}
+VARIANTS = {
+    "asgfn": lambda: step_figures(*libraries.ours()[:2], backend="wgpu"),
+    "jax IEEE": lambda: step_figures(*libraries.jax("highest")[:2]),
+    "jax TF32": lambda: step_figures(*libraries.jax()[:2]),
+}

@@ -3,90 +3,94 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import best_of, peak_memory, timed
-
-SIZES = (784, 512, 512, 10)
-BATCH = 128
-
-
-def data() -> tuple[list, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    params = [
-        (rng.normal(0, 1 / np.sqrt(a), (a, b)).astype(np.float32), np.zeros(b, np.float32))
-        for a, b in itertools.pairwise(SIZES)
-    ]
-    return (
-        params,
-        rng.normal(size=(BATCH, SIZES[0])).astype(np.float32),
-        rng.integers(0, SIZES[-1], BATCH).astype(np.int32),
-    )
+from benchmarks import libraries
+from benchmarks.training import (
+    LOSS,
+    adam,
+    adam_state,
+    cross_entropy,
+    figures_of,
+    leaves,
+    measure,
+    torch_measure,
+    torch_module,
+)
 
 
-def _step(lib: Any, jnp: Any, donate: bool = True, **options: Any) -> dict[str, float]:
-    params, x, y = data()
-    params, x, y = lib.tree.map(jnp.asarray, (params, x, y))
+@dataclass(frozen=True)
+class Sizes:
+    """A perceptron with two hidden layers, and how many images it gets."""
 
-    def loss_fn(params, x, y):
+    batch: int = 128
+    width: int = 512
+    pixels: int = 784
+    classes: int = 10
+
+    def parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        rng = np.random.default_rng(0)
+        return [
+            (rng.normal(0, 1 / np.sqrt(a), (a, b)).astype(np.float32), np.zeros(b, np.float32))
+            for a, b in itertools.pairwise((self.pixels, self.width, self.width, self.classes))
+        ]
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images [batch, pixels] and their classes [batch]."""
+        rng = np.random.default_rng(1)
+        images = rng.normal(size=(self.batch, self.pixels)).astype(np.float32)
+        return images, rng.integers(0, self.classes, self.batch).astype(np.int32)
+
+
+SIZES = Sizes()
+
+
+def step_figures(lib: Any, jnp: Any, sizes: Sizes = SIZES, **options: Any) -> dict[str, float]:
+    """Figures of the step in asgfn or JAX."""
+
+    def loss_fn(params: Any, x: Any, y: Any) -> Any:
         h = x
         for w, b in params[:-1]:
             h = lib.nn.relu(h @ w + b)
         w, b = params[-1]
-        logp = lib.nn.log_softmax(h @ w + b)
-        return -jnp.mean(jnp.take_along_axis(logp, y[:, None], axis=1))
+        return cross_entropy(lib, jnp, h @ w + b, y)
 
-    def step(params, m, v, t, x, y):
-        loss, g = lib.value_and_grad(loss_fn)(params, x, y)
-        t = t + 1
-        m = lib.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
-        v = lib.tree.map(lambda v, g: 0.999 * v + 0.001 * (g * g), v, g)
-        c1 = 1 / (1 - 0.9**t)
-        c2 = 1 / jnp.sqrt(1 - 0.999**t)
-        params = lib.tree.map(lambda p, m, v: p - 1e-3 * (m * c1) / (jnp.sqrt(v) * c2 + 1e-8), params, m, v)
-        return params, m, v, t, loss
-
-    jitted = lib.jit(step, donate_argnums=(0, 1, 2) if donate else (), **options)
-    zeros = lambda: lib.tree.map(jnp.zeros_like, params)
-    state = [lib.tree.map(lambda a: a + 0, params), zeros(), zeros(), jnp.float32(0)]
-    first = timed(
-        lambda: lib.block_until_ready(
-            jitted(lib.tree.map(lambda a: a + 0, params), zeros(), zeros(), jnp.float32(0), x, y)
-        )
+    return measure(
+        lib, jnp, adam(lib, jnp, loss_fn), adam_state(lib, sizes.parameters()), sizes.data(), **options
     )
 
-    def once() -> None:
-        out = jitted(*state, x, y)
-        lib.block_until_ready(out)
-        state[:] = out[:4]
 
-    return {"step (ms)": best_of(once, 3.0) * 1e3, "first call (s)": first, "peak memory (MB)": peak_memory()}
+def torch_figures(sizes: Sizes = SIZES, compiled: bool = False) -> dict[str, float]:
+    """The same in PyTorch."""
+    torch = libraries.torch()
+    from torch.nn import functional as F
 
+    def loss_fn(params: Any, x: Any, y: Any) -> Any:
+        h = x
+        for w, b in params[:-1]:
+            h = F.relu(torch.addmm(b, h, w))
+        w, b = params[-1]
+        return F.cross_entropy(torch.addmm(b, h, w), y)
 
-def ours() -> dict[str, float]:
-    import asgfn
-    import asgfn.numpy as jnp
-
-    return _step(asgfn, jnp)
-
-
-def jax() -> dict[str, float]:
-    import jax
-    import jax.numpy as jnp
-
-    return _step(jax, jnp)
+    model = torch_module(torch, sizes.parameters(), loss_fn)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    x, y = map(torch.tensor, sizes.data())
+    return torch_measure(torch, torch.compile(model) if compiled else model, optimiser, (x, y.long()))
 
 
-def numpy() -> dict[str, float]:
-    params, x, y = data()
-    weights = [p for pair in params for p in pair]
+def numpy_figures(sizes: Sizes = SIZES) -> dict[str, float]:
+    """The same by hand, with the gradient and its passes over memory as one would write them."""
+    x, y = sizes.data()
+    weights = list(leaves(sizes.parameters()))
     m = [np.zeros_like(p) for p in weights]
     v = [np.zeros_like(p) for p in weights]
     t = 0
+    rows = np.arange(sizes.batch)
 
-    def once() -> None:
+    def once() -> float:
         nonlocal t
         (w1, b1, w2, b2, w3, b3) = weights
         a1 = x @ w1 + b1
@@ -97,10 +101,10 @@ def numpy() -> dict[str, float]:
         z -= z.max(1, keepdims=True)
         e = np.exp(z)
         p = e / e.sum(1, keepdims=True)
-        _ = -np.mean(np.log(p[np.arange(BATCH), y]))
+        loss = -np.mean(np.log(p[rows, y]))
         dz = p
-        dz[np.arange(BATCH), y] -= 1
-        dz /= BATCH
+        dz[rows, y] -= 1
+        dz /= sizes.batch
         g = [None] * 6
         g[4], g[5] = h2.T @ dz, dz.sum(0)
         d2 = (dz @ w3.T) * (a2 > 0)
@@ -113,8 +117,14 @@ def numpy() -> dict[str, float]:
             m[i] = 0.9 * m[i] + 0.1 * g[i]
             v[i] = 0.999 * v[i] + 0.001 * (g[i] * g[i])
             weights[i] = weights[i] - 1e-3 * (m[i] * c1) / (np.sqrt(v[i]) * c2 + 1e-8)
+        return loss
 
-    return {"step (ms)": best_of(once, 3.0) * 1e3, "peak memory (MB)": peak_memory()}
+    return figures_of(once)
 
 
-VARIANTS = {"asgfn": ours, "numpy": numpy, "jax": jax}
+AGREE = {LOSS: 1e-3}
+VARIANTS = {
+    "asgfn": lambda: step_figures(*libraries.ours()[:2]),
+    "numpy": numpy_figures,
+    "jax": lambda: step_figures(*libraries.jax()[:2]),
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import sys
@@ -36,3 +37,11 @@ def peak_memory() -> float:
     """Peak resident memory of this process, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+FIRST_ONLY = "ASGFN_BENCH_FIRST_ONLY"
+
+
+def first_only() -> bool:
+    """Whether this process shall only make its first calls: it is there to see what a cache on disk saves."""
+    return bool(os.environ.get(FIRST_ONLY))

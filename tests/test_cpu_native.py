@@ -329,7 +329,7 @@ done:
   %sum = add i64 %same.next, %g
   %x = sitofp i64 %sum to double
   store double %x, ptr %m0""",
-    ).replace("[ %next, %bottom ]", "[ %next, %bottom ]"),
+    ),
     # m0 = the address of the scratch memory modulo 64
     "alignment": kernel(
         "alignment",
@@ -382,7 +382,7 @@ def elements(storage: int, start: int = 0, rows: Sequence[tuple[int, int]] = ())
 # ---------------------------------------------------------------------------------------------- commands
 def test_kernels_copies_and_zeros_in_order(runner: Runner, at: dict[str, int]) -> None:
     x, y, z = np.arange(100.0), np.ones(100), np.ones(110)
-    commands = [
+    commands: list[Command] = [
         Run(at["affine"], (elements(0), elements(1)), 100, 7),
         Copy(elements(2, 10), elements(1), 800),
         Fill(elements(2, 100), 80),
@@ -456,7 +456,7 @@ def test_a_loop_goes_over_rows(runner: Runner, at: dict[str, int]) -> None:
 def test_a_loop_swaps_storages(count: int, runner: Runner, at: dict[str, int]) -> None:
     old, new, out = np.ones(8), np.zeros(8), np.zeros(8)
     body = (Run(at["affine"], (Place(0), Place(1)), 8, 2),)
-    commands = [Loop(count, body, swaps=((0, 1),)), Copy(Place(2), Place(0), 64)]
+    commands: list[Command] = [Loop(count, body, swaps=((0, 1),)), Copy(Place(2), Place(0), 64)]
     program = runner.program(commands, 3)
     for _ in range(2):  # the swaps of one call do not reach the next one
         old[:] = 1
@@ -477,7 +477,7 @@ def test_loops_in_loops(runner: Runner, at: dict[str, int]) -> None:
 def test_while(runner: Runner, at: dict[str, int]) -> None:
     x, flag = np.zeros(1), np.zeros(8, np.uint8)
     test = (Run(at["below_ten"], (Place(0), Place(1)), 1, 1),)
-    commands = [While(Place(1, 3), test, (Run(at["increment"], (Place(0),), 1, 1),))]
+    commands: list[Command] = [While(Place(1, 3), test, (Run(at["increment"], (Place(0),), 1, 1),))]
     moved = [
         While(
             Place(1, 3),
@@ -497,7 +497,7 @@ def test_while(runner: Runner, at: dict[str, int]) -> None:
 
 def test_while_swaps_storages(runner: Runner, at: dict[str, int]) -> None:
     old, new, flag, out = np.zeros(4), np.zeros(4), np.zeros(8, np.uint8), np.zeros(4)
-    commands = [
+    commands: list[Command] = [
         While(
             Place(2),
             (Run(at["below_ten"], (Place(0), Place(2)), 1, 1),),
@@ -681,11 +681,13 @@ def test_fork(at: dict[str, int]) -> None:
 def test_a_process_ends_in_time_and_without_noise() -> None:
     program = """
 from tests.test_cpu_native import *
-at, runner, x = engine().compile(KERNELS), Runner(4), np.zeros(400)
-program = runner.program([Loop(100000, (Run(at["busy"], (Place(0),), 400, 4),))], 1)
-run(runner, [Run(at["busy"], (Place(0),), 400, 4)], x)
+at, runner = engine().compile(KERNELS), Runner(4)
+def some(steps):
+    x = np.zeros(400)  # a thread's own: what the module has may go before a daemon ends
+    run(runner, [Loop(steps, (Run(at["busy"], (Place(0),), 400, 4),))], x)
+some(1)
 if "daemon" in sys.argv:
-    threading.Thread(target=program.run, args=([x.ctypes.data],), daemon=True).start()
+    threading.Thread(target=some, args=(100000,), daemon=True).start()
     time.sleep(0.05)
 """
     for argument in ("", "daemon"):

@@ -19,16 +19,16 @@ import asgfn.numpy as jnp
 from asgfn import lax
 from asgfn.config import config
 from asgfn.graph.serial import fingerprint
-from backends.programs import compiler
+from backends.programs import cache, compiler, disk
+from backends.programs.cache import key_of
+from backends.programs.disk import read_entry, write_entry
 from backends.programs.finish import Finished
 from backends.programs.steps import Dispatch, Host, Storage, inner_lists, walk
 from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
-from backends.wgpu import cache, disk, library
+from backends.wgpu import library
 from backends.wgpu.built import Built
-from backends.wgpu.cache import compiled, key_of
-from backends.wgpu.compiling import compile_graph
+from backends.wgpu.compiling import compile_graph, compiled
 from backends.wgpu.device import Kernel
-from backends.wgpu.disk import read_entry, write_entry
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.wgpu_checks import values
 
@@ -179,7 +179,7 @@ from tests.software_gpu import choose_software_adapter
 choose_software_adapter()
 f = asgfn.jit(lambda x: jnp.tanh(x @ x.T).sum(axis=1), backend="wgpu")
 got = [float(v) for v in f(jnp.arange(12.0).reshape(3, 4) / 10)]
-from backends.wgpu.cache import counts
+from backends.programs.cache import counts
 from wgpu.backends.wgpu_native import _ffi
 print(json.dumps([got, counts["hits"], hasattr(_ffi.ffi, "_parser")]))
 """
@@ -249,7 +249,7 @@ def test_what_makes_a_program_another(gpu: Any, monkeypatch: Any) -> None:
     target = gpu.device.target
 
     def name(f: Any, *args: Any, target: Any = target, donated: Any = (), tuned: bool = False) -> str:
-        return key_of(fingerprint(asgfn.trace(f)(*args))[0], target, donated, tuned)
+        return key_of(fingerprint(asgfn.trace(f)(*args))[0], target, donated, "", tuned)
 
     def f(x: Any) -> Any:
         return x * 2.0 + 1.0

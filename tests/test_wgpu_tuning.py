@@ -12,9 +12,9 @@ import asgfn.numpy as jnp
 from asgfn.config import config
 from backends.kernels.autotune import Problem, candidates
 from backends.kernels.schedules.tiles import Direct, Skinny, TensorTile, Tile
-from backends.programs import compiler
+from backends.programs import compiler, disk
 from backends.programs.finish import partitioned
-from backends.wgpu import disk, measurements, tuning
+from backends.wgpu import measurements, tuning
 from backends.wgpu.compiling import machine_of
 from backends.wgpu.program import Program
 from tests.software_gpu import gpu_fixture  # noqa: F401

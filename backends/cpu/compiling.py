@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg
 from backends.cpu.native import thread_count
-from backends.kernels.ir import Kernel
+from backends.kernels.ir import SIZES, Kernel
 from backends.kernels.target import Target
 from backends.kernels.types import Types
-from backends.llvm.host import vector_bits
+from backends.llvm.host import host, vector_bits
 from backends.llvm.library import product_shape
 from backends.llvm.printer import print_kernel
-from backends.programs.control import CONTROL
+from backends.programs import cache
 from backends.programs.finish import Finished, finish, partitioned
 from backends.programs.machine import Machine
 from backends.programs.steps import Dispatch
@@ -74,6 +74,8 @@ def _write(dispatch: Dispatch) -> None:
     if dispatch.kernel is not None:
         code = code_of(dispatch.kernel, vector_bits())
         dispatch.text, dispatch.scratch = code.text, code.scratch
+        memories = dispatch.kernel.memories
+        dispatch.row_bytes = {k: n * SIZES[memories[k].dtype] for k, n in dispatch.rows.items()}
 
 
 def function_name(text: str) -> str:
@@ -95,7 +97,16 @@ def compile_graph(asg: Asg, donated: Sequence[bool], debug: bool) -> Finished:
         donated: which arguments it may overwrite; () if none.
         debug: whether results are checked.
     """
-    assert CONTROL
     donated = [*donated] or [False] * len(asg.inputs)
     here = machine()
     return finish(partitioned(asg, here, donated), here, donated, debug)
+
+
+def compiled(asg: Asg, donated: Sequence[bool], debug: bool) -> Finished:
+    """The program of a graph, from the disk if it is there. The arguments are those of `compile_graph`."""
+
+    def compile_it() -> Finished:
+        return compile_graph(asg, donated, debug)
+
+    special = f"cpu {host().triple} {host().processor} {host().features}"
+    return compile_it() if debug else cache.compiled(asg, host_target(), donated, compile_it, special)

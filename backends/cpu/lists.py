@@ -8,7 +8,6 @@ from typing import Any
 from backends.cpu import commands
 from backends.cpu.commands import Command, Place
 from backends.cpu.compiling import function_name
-from backends.kernels.ir import SIZES
 from backends.programs.steps import Branch, Dispatch, Loop, Storage, While
 
 # a kernel that takes no longer than this, in seconds, is not worth sharing
@@ -82,10 +81,7 @@ class Lists:
     def _dispatch(self, step: Dispatch, numbered: int | None) -> Command:
         if step.kernel is None:
             return self._move(step, numbered)
-        places = []
-        for k, memory in enumerate(step.kernel.memories):
-            rows = step.rows.get(k, 0) * SIZES[memory.dtype]
-            places.append(self._place(step, k, rows, numbered))
+        places = [self._place(step, k, step.row_bytes.get(k, 0), numbered) for k in range(len(step.storages))]
         self.scratch = max(self.scratch, step.scratch)
         columns, rows, layers = step.grid
         groups = columns * rows * layers
@@ -95,7 +91,7 @@ class Lists:
         """How many groups a thread does at a time."""
         kernel = step.kernel
         assert kernel is not None
-        moved = kernel.bytes or float(sum(m.size * m.width * SIZES[m.dtype] for m in kernel.memories))
+        moved = kernel.bytes or float(sum(step.sizes))
         seconds = moved / _BYTES + kernel.flops / _FLOPS
         if self.threads == 1 or seconds < ALONE:
             return max(groups, 1)

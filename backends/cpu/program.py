@@ -11,7 +11,7 @@ import numpy as np
 
 from asgfn.graph.asg import Asg
 from backends.cpu import native
-from backends.cpu.compiling import compile_graph, function_name
+from backends.cpu.compiling import compiled, function_name
 from backends.cpu.lists import Lists
 from backends.cpu.memory import ALIGNMENT, Block, Pool, address_of
 from backends.cpu.native import Runner
@@ -48,7 +48,7 @@ class Program:
 
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
         self.asg, self.pool = asg, pool
-        self.finished = finished = compile_graph(asg, donated, debug)
+        self.finished = finished = compiled(asg, donated, debug)
         texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
         lists = Lists(
             {s: k for k, s in enumerate(self._storages())},

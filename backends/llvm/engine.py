@@ -22,9 +22,12 @@ from backends.llvm.host import address_of, new_target_machine, package, processo
 # a thread is worth its start (and its compiler) from so many bytes of text
 _BYTES_OF_A_THREAD = 4000
 
+_kept: list[Any] = []  # what would take code with it
+
 
 class Engine:
-    """Machine code of this process. It stays where it is as long as the engine is there.
+    """Machine code of this process. It stays where it is until the process ends: whoever has an address has nothing that
+    could keep the code.
 
     Several threads may use an engine at once.
     """
@@ -32,8 +35,8 @@ class Engine:
     def __init__(self) -> None:
         self._jit = package().create_lljit_compiler(new_target_machine(), use_jit_link=True, suppress_errors=True)
         self._addresses: dict[bytes, int] = {}  # by what a function is and what it calls
-        self._loaded: list[Any] = []  # what keeps code where it is
         self._names = itertools.count()
+        _kept.append(self._jit)
         self._lock = threading.Lock()
 
     def compile(self, functions: Mapping[str, str], externals: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -88,7 +91,7 @@ class Engine:
             except RuntimeError as error:
                 lacking = f", which call {', '.join(unknown)}" if unknown else ""
                 raise BackendError(f"could not link {', '.join(names)}{lacking}: {error}") from error
-            self._loaded.append(loaded)
+            _kept.append(loaded)
             for name in names:
                 self._addresses.setdefault(marks[name], loaded[name])
 

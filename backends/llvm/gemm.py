@@ -11,6 +11,7 @@ does not depend on how rows and columns are cut.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,11 +20,11 @@ from backends.llvm.gemm_pack import gemv, pack_b
 from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
-
-import os
-
 PREFETCH = int(os.environ.get("PF", "0"))
 BAND_BYTES = 48 << 10  # of strips of a that are copied at a time, on the stack
+
+
+LONG = 1536  # columns whose sums one row keeps in the first cache: a multiple of every tile's width
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,73 @@ class _Strip:
         # few rows take several panels at once: enough independent sums to keep the units busy
         together = max(1, shape.mr // self.rows)
         done, b = "0", "%b"
+        if self.rows == 1:
+            long = t.both(t.equal("%b_panel", shape.nr), t.less(str(LONG - 1), "%n"))
+            done, b = t.when(long, self._stream, [("i64", done), ("ptr", b)])
         if together > 1:
             done, b = self._panels(done, b, together)
         done, b = self._panels(done, b, 1)
         self._rest(done, b)
         return t.finish()
+
+    def _stream(self) -> Sequence[str]:
+        """One row with a wide b in rows: reads four long pieces of rows at a time, as memory likes it, and keeps the sums of
+        the columns in the first cache. Each is the same sum in the same order as in a tile."""
+        t, shape, machine = self.text, self.shape, self.machine
+        scalar, lanes = shape.scalar, shape.lanes
+        kind = machine.kind(lanes)
+        sums = t.op(f"alloca [{LONG} x {scalar}], align 64")
+        end = t.mul(t.div("%n", shape.nr), shape.nr)
+
+        def columns(j: str, _: list[str]) -> Sequence[str]:
+            count = t.least(t.sub(end, j), LONG)
+            b = t.at(scalar, "%b", j)
+
+            def clear(i: str, _: list[str]) -> Sequence[str]:
+                machine.store("zeroinitializer", t.at(scalar, sums, i), lanes)
+                return ()
+
+            def steps(height: int, first: str) -> str:
+                def step(p: str, _: list[str]) -> Sequence[str]:
+                    numbers = [p if not u else t.add(p, u) for u in range(height)]
+                    factors = [
+                        machine.broadcast(machine.load(t.at(scalar, "%a", t.mul(q, "%a_k")), 1), lanes) for q in numbers
+                    ]
+                    rows = [t.at(scalar, b, t.mul(q, "%b_k")) for q in numbers]
+
+                    def add(i: str, _: list[str]) -> Sequence[str]:
+                        place = t.at(scalar, sums, i)
+                        value = machine.load(place, lanes)
+                        for factor, row in zip(factors, rows, strict=True):
+                            value = machine.multiply_add(
+                                factor, machine.load(t.at(scalar, row, i), lanes), value, lanes
+                            )
+                        machine.store(value, place, lanes)
+                        return ()
+
+                    t.loop(0, count, lanes, (), add)
+                    return [t.add(p, height)]
+
+                return t.loop(first, t.sub("%k", height - 1), height, [("i64", first)], step)[0]
+
+            def finish(i: str, _: list[str]) -> Sequence[str]:
+                place = t.at(scalar, t.at(scalar, "%c", j), i)
+                value = machine.load(t.at(scalar, sums, i), lanes)
+                (result,) = t.when(
+                    "%accumulate",
+                    lambda: [t.op(f"fadd {kind} {machine.load(place, lanes)}, {value}")],
+                    [(kind, value)],
+                )
+                machine.store(result, place, lanes)
+                return ()
+
+            t.loop(0, count, lanes, (), clear)
+            steps(1, steps(4, "0"))
+            t.loop(0, count, lanes, (), finish)
+            return ()
+
+        t.loop(0, end, LONG, (), columns)
+        return [end, t.at(scalar, "%b", end)]
 
     def _panels(self, done: str, b: str, together: int) -> tuple[str, str]:
         """Whole panels, so many at a time, from those done on."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
-ROWS = 32  # rows of b that are copied together: as many streams are read at once, in as many pages
+AHEAD = int(os.environ.get("AHEAD", "0"))
+TAHEAD = int(os.environ.get("TAHEAD", "0"))
+ROWS = int(
+    os.environ.get("ROWS", "32")
+)  # rows of b that are copied together: as many streams are read at once, in as many pages
 
 
 def pack_b(shape: GemmShape) -> str:
@@ -30,6 +35,8 @@ def pack_b(shape: GemmShape) -> str:
     def rows(first: str, end: str, column: str, panel: str) -> Sequence[str]:
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
+            if AHEAD:
+                t.do(f"call void @llvm.prefetch.p0(ptr {t.at(scalar, source, AHEAD * nr)}, i32 0, i32 3, i32 1)")
             for group in range(shape.groups):
                 value = machine.load(t.at(scalar, source, group * lanes), lanes)
                 machine.store(value, t.at(scalar, target, group * lanes), lanes)
@@ -46,6 +53,11 @@ def pack_b(shape: GemmShape) -> str:
             target = t.at(scalar, panel, t.mul(p, nr))
             for group in range(shape.groups):
                 source = place(p, t.add(column, group * lanes))
+                if TAHEAD:
+                    for j in range(lanes):
+                        t.do(
+                            f"call void @llvm.prefetch.p0(ptr {t.at(scalar, t.at(scalar, source, t.mul('%stride_n', j) if j else 0), TAHEAD)}, i32 0, i32 3, i32 1)"
+                        )
                 lines = [
                     machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), lanes) for j in range(lanes)
                 ]

@@ -28,7 +28,7 @@ def key_of(name: str, text: str) -> str:
 
 def find(key: str) -> bytes | None:
     """The object code of a function that was compiled before; None if it is not there, or damaged."""
-    from backends.wgpu.disk import read_entry
+    from backends.programs.disk import read_entry
 
     where = _folder()
     found = None if where is None else read_entry(where / f"{key}.o")
@@ -39,7 +39,7 @@ def find(key: str) -> bytes | None:
 
 def keep(key: str, code: bytes) -> None:
     """Keeps the object code of a function for other processes."""
-    from backends.wgpu import disk
+    from backends.programs import disk
 
     where = _folder()
     if where is None:
@@ -59,7 +59,7 @@ def keep(key: str, code: bytes) -> None:
 
 
 def _folder() -> Path | None:
-    from backends.wgpu.disk import folder
+    from backends.programs.disk import folder
 
     where = folder()
     return None if where is None else where / "objects"

@@ -129,6 +129,7 @@ class Dispatch:
     pipeline: Any = None
     writes_for: Guard | None = None  # it is what decides for this guard
     scratch: int = 0  # bytes of memory that each thread of a processor needs for it
+    row_bytes: dict[int, int] = field(default_factory=dict)  # for a processor: of each row in `rows`
 
     def bound(self) -> list[int]:
         """Positions of the memories that are bound."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from asgfn.graph.asg import Asg
 from backends.kernels.attention_match import recognise
 from backends.kernels.target import Target
+from backends.programs import cache
 from backends.programs.control import CONTROL
 from backends.programs.finish import Finished, finish, partitioned
 from backends.programs.machine import Machine
 from backends.programs.steps import Dispatch
 from backends.wgpu import guards
+from backends.wgpu.choice import chosen
 from backends.wgpu.device import Kernel
 from backends.wgpu.early import source_of, write_early
 from backends.wgpu.memory import ALIGNMENT
@@ -58,3 +60,19 @@ def compile_graph(
     if expect is not None and not debug:
         write_early(graph, target, donated, frozenset(CONTROL), expect)
     return finish(graph, machine, donated, debug)
+
+
+def compiled(
+    asg: Asg,
+    target: Target,
+    donated: Sequence[bool],
+    debug: bool,
+    expect: Callable[[Kernel], None] | None = None,
+    tune: Callable[[Asg], None] | None = None,
+) -> Finished:
+    """The program of a graph, from the disk if it is there. The arguments are those of `compile_graph`."""
+
+    def compile_it() -> Finished:
+        return compile_graph(asg, target, donated, debug, expect, tune)
+
+    return compile_it() if debug else cache.compiled(asg, target, donated, compile_it, chosen().name, tune is not None)

@@ -1,7 +1,7 @@
 """Loading the GPU's library without parsing its header.
 
 The `wgpu` package has cffi parse two thousand lines of C each time that it is imported, which takes a fifth of a second
-of Python. cffi can do that once and give the outcome as a table; it is kept on disk (see `backends.wgpu.disk`), and the
+of Python. cffi can do that once and give the outcome as a table; it is kept on disk (see `backends.programs.disk`), and the
 next process starts from it. Where anything does not look as expected, the package loads its library as it always does.
 """
 
@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from backends.wgpu.disk import folder, read_entry, write_entry
+from backends.programs.disk import folder, read_entry, write_entry
 
 _MODULE = "wgpu.backends.wgpu_native._ffi"
 # arguments of cffi's constructor, and the types that they have

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from backends.kernels.schedules.tiles import Direct, Schedule, Skinny, TensorTile, Tile
-from backends.wgpu.disk import folder, read_entry, write_entry
+from backends.programs.disk import folder, read_entry, write_entry
 
 Times = dict[Schedule, float]
 _SCHEDULES = {cls.__name__: cls for cls in (Tile, Skinny, Direct, TensorTile)}

@@ -19,7 +19,7 @@ from backends.programs.finish import Finished
 from backends.programs.steps import Host, walk
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built
-from backends.wgpu.cache import compiled
+from backends.wgpu.compiling import compiled
 from backends.wgpu.device import Device
 from backends.wgpu.inspection import KernelRecord, Profile, describe, host_nodes, kernel_records, memory_of
 from backends.wgpu.pause import no_collection

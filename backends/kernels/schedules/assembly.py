@@ -68,9 +68,12 @@ def assemble(parts: Sequence[Bound], target: Target, name: str) -> Stage:
     """One kernel that does all parts, which have equally many threads in a workgroup.
 
     It is written twice: which memories it reads, and which of them always in groups of four neighbours, is known
-    once it is written.
+    once it is written. For vectors of a processor there are no such groups, and once is enough.
     """
     first = _Attempt(parts, target, name, None, frozenset())
+    if target.simd:
+        first.forget_unread()
+        return first.stage()
     return _Attempt(parts, target, name, first.read, first.can_be_wide()).stage()
 
 
@@ -139,6 +142,11 @@ class _Attempt:
             self._branch(parts[:half], group, start)
         with b.when(b.op("not", below)):
             self._branch(parts[half:], group, middle)
+
+    def forget_unread(self) -> None:
+        """Leaves out the operands that are not read."""
+        for argument in [a for a in self.memories if a.kind in ("input", "constant") and a not in self.read]:
+            self.b.memories.remove(self.memories.pop(argument))
 
     def can_be_wide(self) -> frozenset[Argument]:
         """Memories of which only groups of four neighbours are read."""

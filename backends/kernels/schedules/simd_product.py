@@ -74,8 +74,6 @@ def simd_product(region: Region, target: Target) -> Plan | None:
     if region.types.register(p.dtype) not in ("f32", "f64", "f16"):
         return None
     rows, columns = strides_of(region, p.rows), strides_of(region, p.columns)
-    if columns is not None and columns.free != 1 and p.n > 1:
-        columns = None
     writer = _Writer(region, target, rows, columns)
     return writer.plan()
 
@@ -130,6 +128,8 @@ class _Writer:
         self.b = kernel.b
         self.dtype = kernel.work.register
         self.lanes = target.simd
+        # columns that are no neighbours are brought together by the library
+        self.apart = columns is not None and columns.free != 1 and p.n > 1
 
     def plan(self) -> Plan:
         b, p, cut = self.b, self.p, self.cut
@@ -144,7 +144,8 @@ class _Writer:
         stride = -(-cut.columns // self.lanes) * self.lanes
         block = b.workgroup_memory(self.dtype, cut.rows * stride)
         first = self._buffer(self.rows, cut.rows)
-        second = self._buffer(self.columns, -(-cut.columns // self.target.product[1]) * self.target.product[1])
+        wide = -(-cut.columns // self.target.product[1]) * self.target.product[1]
+        second = self._buffer(None if self.apart else self.columns, wide)
         part = ix.axis("part", -(-p.k // cut.depth))
         with b.loop(part):
             k0, k1 = self._range(part, cut.depth, p.k)
@@ -214,6 +215,14 @@ class _Writer:
         nr = self.target.product[1]
         if self.columns is not None:
             start = self._in_place(self.p.columns, self.columns, self.n0, k0)
+            if self.apart:
+                assert buffer is not None
+                depth, steps = self.b.op("sub", k1, k0), (self.columns.depth, self.columns.free)
+                goal = (buffer, self._number(0))
+                sizes = (depth, self.width)
+                name = f"pack_b_{_LIBRARY[self.dtype]}"
+                self.b.call(name, (*sizes, start, *map(self._number, steps), goal), [buffer])
+                return goal, self._number(nr), self.b.op("mul", depth, self._number(nr))
             return start, self._number(self.columns.depth), self._number(nr)
         assert buffer is not None
         b, panel = self.b, self.cut.depth * nr

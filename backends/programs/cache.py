@@ -1,7 +1,7 @@
 """Compiled programs on disk, so that the next process need not compile them.
 
 A program is found by what it computes (the graph as it was traced), by what it was compiled for and by the source of the
-compiler; so nothing that is found is ever out of date. See `backends.wgpu.disk` for where they are.
+compiler; so nothing that is found is ever out of date. See `backends.programs.disk` for where they are.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.serial import fingerprint
 from asgfn.graph.types import SourceInfo
 from backends.kernels.target import Target
+from backends.programs.disk import folder, read_entry, write_entry
 from backends.programs.finish import Finished
 from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
-from backends.wgpu.choice import chosen
-from backends.wgpu.compiling import compile_graph
-from backends.wgpu.device import Kernel
-from backends.wgpu.disk import folder, read_entry, write_entry
 
 # what decides about the programs that come out, besides all of `backends`
 _SOURCES = ("graph", "primitives", "transforms")
@@ -54,16 +51,17 @@ def source_hash(roots: Sequence[Path]) -> bytes:
     return found.digest()
 
 
-def key_of(mark: bytes, target: Target, donated: Sequence[bool], tuned: bool = False) -> str:
+def key_of(mark: bytes, target: Target, donated: Sequence[bool], special: str = "", tuned: bool = False) -> str:
     """The name of a program.
 
     Arguments:
         mark: the graph's fingerprint.
         target: what it is compiled for, with what was measured there.
         donated: which of its arguments it may overwrite.
+        special: what else it was compiled for.
         tuned: whether all that could be measured for it was.
     """
-    found = hashlib.blake2b(version() + mark + bytes([tuned, *donated]) + chosen().name.encode(), digest_size=20)
+    found = hashlib.blake2b(version() + mark + bytes([tuned, *donated]) + special.encode(), digest_size=20)
     found.update(repr([(f.name, getattr(target, f.name)) for f in fields(target) if f.name != "measured"]).encode())
     for problem, seconds in sorted(target.measured.items()):
         found.update(repr((problem, sorted(map(repr, seconds.items())))).encode())
@@ -74,29 +72,29 @@ def compiled(
     asg: Asg,
     target: Target,
     donated: Sequence[bool],
-    debug: bool,
-    expect: Callable[[Kernel], None] | None = None,
-    tune: Callable[[Asg], None] | None = None,
+    compile_it: Callable[[], Finished],
+    special: str = "",
+    tuned: bool = False,
 ) -> Finished:
-    """The program of a graph: from the disk if it is there, else compiled, and kept for the next time. The arguments are
-    those of `compile_graph`."""
-    where = None if debug else folder()
+    """The program of a graph: from the disk if it is there, else compiled by `compile_it`, and kept for the next time. The
+    other arguments are those of `key_of`."""
+    where = folder()
     if where is None:
-        return compile_graph(asg, target, donated, debug, expect, tune)
+        return compile_it()
     try:
         mark, places = fingerprint(asg)
     except GraphError:  # it calls Python
-        return compile_graph(asg, target, donated, debug, expect, tune)
+        return compile_it()
 
     def path() -> Path:
-        return where / "programs" / f"{key_of(mark, target, donated, tune is not None)}.program"
+        return where / "programs" / f"{key_of(mark, target, donated, special, tuned)}.program"
 
     found = _read(path(), asg, places)
     if found is not None:
         counts["hits"] += 1
         return found
     counts["misses"] += 1
-    finished = compile_graph(asg, target, donated, debug, expect, tune)
+    finished = compile_it()
     try:
         stored = to_stored(finished, asg, target.types, places)
     except NotStorable as error:
