@@ -111,8 +111,8 @@ def get_backend(name: str | None = None) -> Backend:
     """The backend of this name; without one the configured default (`config.default_backend`), else ``auto``.
 
     ``auto`` is ``wgpu`` where there is a GPU that certainly outruns the CPU (one with memory of its own, or Apple's), else
-    ``numpy``; that is found out once, when it is first asked for. It is ``numpy`` while ``enable_x64`` is on: GPUs have no
-    64-bit numbers.
+    ``cpu``, which compiles, or ``numpy`` where llvmlite is not installed; that is found out once, when it is first asked for.
+    It is ``numpy`` while ``enable_x64`` is on: the others have no kernels for 64-bit numbers.
 
     Raises:
         BackendError: no such backend is installed, or it cannot be created.
@@ -149,7 +149,7 @@ def get_backend(name: str | None = None) -> Backend:
 
 
 def _best() -> Backend:
-    """The backend of a GPU if there is one that is faster than the CPU."""
+    """The backend of a GPU if there is one that is faster than the CPU, else that of the CPU."""
     if may_have_gpu():
         try:
             found = get_backend("wgpu")
@@ -157,6 +157,10 @@ def _best() -> Backend:
                 return found
         except BackendError as error:
             _log.info("asgfn runs on the CPU, because no GPU can be used: %s", error)
+    try:
+        return get_backend("cpu")
+    except BackendError as error:
+        _log.warning("asgfn: programs run operation by operation, in NumPy, since %s", error)
     return get_backend("numpy")
 
 

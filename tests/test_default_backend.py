@@ -18,12 +18,13 @@ ADAPTER = {"device": "A", "description": "", "backend_type": "Vulkan", "adapter_
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Gives the name of the backend that is chosen among NumPy's and these."""
+    """Gives the name of the backend that is chosen among NumPy's, the compiled CPU and these."""
     numpy = backend.get_backend("numpy")
+    compiled = SimpleNamespace(name="cpu", devices=numpy.devices)
     monkeypatch.setattr(backend, "may_have_gpu", lambda: True)
 
     def choose(**found: Any) -> str:
-        monkeypatch.setattr(backend, "_backends", {"numpy": numpy, **found})
+        monkeypatch.setattr(backend, "_backends", {"numpy": numpy, "cpu": compiled, **found})
         with asgfn.config.override(default_backend=None):
             assert asgfn.devices() == backend.get_backend().devices()
             return asgfn.default_backend()
@@ -42,9 +43,9 @@ def fake(**adapter: str) -> Any:
     [
         ("DiscreteGPU", "Vulkan", "wgpu"),
         ("IntegratedGPU", "Metal", "wgpu"),
-        ("IntegratedGPU", "Vulkan", "numpy"),
-        ("CPU", "Vulkan", "numpy"),
-        ("Unknown", "OpenGL", "numpy"),
+        ("IntegratedGPU", "Vulkan", "cpu"),
+        ("CPU", "Vulkan", "cpu"),
+        ("Unknown", "OpenGL", "cpu"),
     ],
 )
 def test_a_gpu_is_used_that_certainly_outruns_the_cpu(chosen: Any, kind: str, api: str, name: str) -> None:
@@ -58,15 +59,30 @@ def test_64_bit_numbers_stay_on_the_cpu(chosen: Any) -> None:
 
 
 def test_software_adapters_do_not_count(chosen: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen(wgpu=gpu) == "numpy"  # though it was asked for
+    assert chosen(wgpu=gpu) == "cpu"  # though it was asked for
     monkeypatch.delenv(device.VARIABLE)
-    assert chosen() == "numpy"
+    assert chosen() == "cpu"
 
 
 def test_no_driver_is_asked_where_there_is_no_gpu(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "may_have_gpu", lambda: False)
     monkeypatch.setattr(device, "request_adapter", lambda: pytest.fail("asked the driver"))
-    assert chosen() == "numpy"
+    assert chosen() == "cpu"
+
+
+def test_without_llvmlite_numpy_serves_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing() -> Any:
+        raise ImportError("no llvmlite here")
+
+    monkeypatch.setattr(backend, "may_have_gpu", lambda: False)
+    monkeypatch.setattr(backend, "_backends", {"numpy": backend.get_backend("numpy")})
+    monkeypatch.setattr(backend, "_factories", {"cpu": missing})
+    with asgfn.config.override(default_backend=None):
+        for _ in range(2):
+            assert asgfn.default_backend() == "numpy"
+    assert len(caplog.records) == 1 and "no llvmlite here" in caplog.text
 
 
 def test_gpus_are_looked_for_where_the_system_puts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

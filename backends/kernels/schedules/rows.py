@@ -18,14 +18,21 @@ from backends.kernels.schedules.rows_cut import REDUCTIONS, by_fusion, by_result
 from backends.kernels.schedules.rows_order import NotComputed, Order, find_order
 from backends.kernels.schedules.rows_part import RowsPart
 from backends.kernels.schedules.rows_parts import Halves, halves, in_two_stages
-from backends.kernels.schedules.rows_shape import GROUPS, THREADS, choose_shape, elements_a_thread, groups_of
+from backends.kernels.schedules.rows_shape import (
+    GROUPS,
+    SIMD_GROUPS,
+    THREADS,
+    choose_shape,
+    elements_a_thread,
+    groups_of,
+)
 from backends.kernels.schedules.rows_team import READS
 from backends.kernels.target import Target
 
 # more elements of a row for each thread are too many, when there are few rows
 LONG = 64
-# the same for a lane of a processor, of which there are few; and as many groups keep its cores busy
-SIMD_LONG, SIMD_GROUPS = 1024, 16
+# the same for a lane of a processor, of which there are few
+SIMD_LONG = 1024
 # elements that one workgroup goes through on behalf of nested reductions
 NESTED = 1 << 15
 

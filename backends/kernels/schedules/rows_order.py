@@ -25,6 +25,7 @@ class RowElements(Elements):
 
     Attributes:
         known: for each reduction's result that was computed, what its element at some coordinates is.
+        kept: the same for values that a pass has left in memory.
     """
 
     def __init__(
@@ -39,12 +40,15 @@ class RowElements(Elements):
         super().__init__(b, asg, types, inputs, constants)
         self.reduced = frozenset(reduced)
         self.known: dict[int, Callable[[Coordinates], Value]] = {}
+        self.kept: dict[int, Callable[[Coordinates], Value]] = {}
 
     def _compute(self, value: int, coordinates: Coordinates, mask: Value | None) -> Value:
         if value in self.reduced:
             if value not in self.known:
                 raise NotComputed(f"value {value} of {self.asg.name}")
             return self.known[value](coordinates)
+        if value in self.kept:
+            return self.kept[value](coordinates)
         return super()._compute(value, coordinates, mask)
 
 

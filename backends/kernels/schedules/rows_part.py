@@ -13,7 +13,7 @@ from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, I32, Builder, Memory, Value
-from backends.kernels.loops import Loops, Reduction, RegionLoops
+from backends.kernels.loops import Loops, Placed, Reduction, RegionLoops
 from backends.kernels.schedules.assembly import store, stored_elements
 from backends.kernels.schedules.reduce_accumulate import (
     Accumulator,
@@ -35,11 +35,13 @@ from backends.kernels.schedules.rows_shape import (
     width,
 )
 from backends.kernels.schedules.rows_team import Scratch, Team, accumulate_states
+from backends.kernels.schedules.simd_rows import kept_values
 from backends.kernels.target import Target
 
 Point = Mapping[int, Index]  # the index of each loop
 LoopBody = Callable[[Sequence[tuple[Sequence[Point], "Value | None"]], Sequence[State]], list[State]]
 UNROLL = 4  # at most so many steps of a loop at a time
+SIMD_CODE = 200  # operations of an element that are written so many times
 
 
 class RowsPart:
@@ -51,6 +53,9 @@ class RowsPart:
         self.threads = shape.threads
         self.groups = groups_of(loops, shape) * shape.parts
         self.passes = find_passes(loops, order)
+        self.kept: list[list[Placed]] = [[] for _ in self.passes]
+        if target.simd and shape.adjacent and shape.parts == 1:
+            self.kept = kept_values(loops, self.passes, target.types)
 
     def write(
         self, b: Builder, memories: Sequence[Memory | None], outputs: Sequence[Memory], group: Value, scratch: Scratch
@@ -75,6 +80,7 @@ class RowsWriter:
         self.team = Team(b, part.target, scratch, s.threads, s.lanes, s.slots, s.adjacent)
         self.chunks: dict[Loops, list[tuple[Index, Value | None]]] = {}
         self.waiting = list(range(len(self.loops.outputs)))
+        self._leaves: list[tuple[Placed, Memory]] = []  # what the pass at hand leaves in memory
 
     # ------------------------------------------------------------------ which rows
     def place(self, group: Value) -> None:
@@ -121,12 +127,16 @@ class RowsWriter:
             self._run()
 
     def _run(self) -> None:
-        for p in self.part.passes:
+        for p, kept in zip(self.part.passes, self.part.kept, strict=True):
             if p.kept != self.loops.rows:
                 self._nested_pass(p)
                 continue
             alongside = self._ready(p.depth, p.inner)
+            self._leaves = [(v, self._row_memory(v, p.inner)) for v in kept]
             states = self._accumulate(p, alongside)
+            for placed, memory in self._leaves:
+                self.e.kept[placed.value] = self._from_row(placed, memory, p.inner)
+            self._leaves = []
             self._know(p, self.team.combine(self._accumulators(p), states))
         for inner in dict.fromkeys(self._inner_of(k) for k in self.waiting):
             if inner:
@@ -182,19 +192,9 @@ class RowsWriter:
         """Goes through the elements of this thread, a few at a time: loads that are not far apart overlap."""
         b, lanes = self.b, self.shape.lanes
         groups, mine, start, stop = self._range(inner)
-        unroll = 1
         if self.part.target.simd:
-            step = b.constant(lanes, I32)
-            first = ix.axis("first", groups)
-            return accumulate_states(
-                b,
-                accumulators,
-                first,
-                lambda states: body([(self._points(inner, first), None)], states),
-                start,
-                stop,
-                step,
-            )
+            return self._loop_of_vectors(inner, accumulators, body)
+        unroll = 1
         at_once = self._width(inner) * self.shape.row_lanes
         most = min(ELEMENTS, CODE // (2 * self.order.operations))
         while 2 * unroll * at_once <= most and 2 * unroll * lanes <= mine and unroll < UNROLL:
@@ -216,6 +216,65 @@ class RowsWriter:
         step = b.constant(unroll * lanes, I32)
         return accumulate_states(b, accumulators, first, lambda states: body(several(), states), start, stop, step)
 
+    def _loop_of_vectors(self, inner: Loops, accumulators: Sequence[Accumulator], body: LoopBody) -> list[State]:
+        """Goes through the elements of a row vector by vector, several at a time, each with partial results of its own:
+        sums that do not wait for each other."""
+        b, lanes, n = self.b, self.shape.lanes, len(accumulators)
+        groups, mine, start, stop = self._range(inner)
+        numbers = sum(len(a.registers) for a in accumulators)
+        several = UNROLL if 0 < numbers <= 3 and mine == groups and self.order.operations <= SIMD_CODE else 1
+        whole = groups // (several * lanes) * several * lanes
+
+        def step(number: Index, states: Sequence[State]) -> list[State]:
+            return body([(self._points(inner, number), None)], states)
+
+        first = ix.axis("first", groups)
+        if several == 1 or whole < 2 * several * lanes:
+            one = b.constant(lanes, I32)
+            return accumulate_states(b, accumulators, first, lambda states: step(first, states), start, stop, one)
+
+        def steps(states: Sequence[State]) -> list[State]:
+            found = step(first, states[:n])
+            for u in range(1, several):
+                number = ix.axis("element", groups)
+                b.set_axis(number, b.op("add", b.index(first), b.constant(u * lanes, I32)))
+                found += step(number, states[u * n : (u + 1) * n])
+            return found
+
+        together = b.constant(several * lanes, I32)
+        end = b.constant(whole, I32)
+        many = accumulate_states(b, [*accumulators] * several, first, steps, start, end, together)
+        merged = [a.merge_all(many[k::n]) for k, a in enumerate(accumulators)]
+        if whole == groups:
+            return merged
+        last = ix.axis("last", groups)
+        begin, one = b.op("add", start, b.constant(whole, I32)), b.constant(lanes, I32)
+        rest = accumulate_states(b, accumulators, last, lambda states: step(last, states), begin, stop, one)
+        return [a.merge(s, r) for a, s, r in zip(accumulators, merged, rest, strict=True)]
+
+    # ------------------------------------------------------------------ what a pass leaves
+    def _row_memory(self, placed: Placed, inner: Loops) -> Memory:
+        register = self.e.types.register(self.e.type(placed.value).dtype)
+        return self.scratch.keep(exchanged(register), self.loops.steps(inner))
+
+    def _place_in_row(self, at: Point, inner: Loops) -> Value:
+        return self.b.index(ix.linear([at[x] for x in inner], [self.loops.lengths[x] for x in inner]))
+
+    def _leave(self, at: Point, inner: Loops) -> None:
+        """Writes what later passes need of an element."""
+        for placed, memory in self._leaves:
+            value = self.e.at(placed.value, self.loops.coordinates(placed, at))
+            self.b.store(memory, self._place_in_row(at, inner), to_exchange(self.b, value))
+
+    def _from_row(self, placed: Placed, memory: Memory, inner: Loops) -> Callable[[Coordinates], Value]:
+        register = self.e.types.register(self.e.type(placed.value).dtype)
+
+        def element(coordinates: Coordinates) -> Value:
+            at = self.loops.indices(placed, coordinates)
+            return from_exchange(self.b, self.b.load(memory, self._place_in_row(at, inner)), register)
+
+        return element
+
     def _lifted(
         self, p: Pass, accumulators: list[Accumulator], points: Sequence[Point], inside: Value | None
     ) -> list[list[State]]:
@@ -231,6 +290,9 @@ class RowsWriter:
                 state = a.lift(self.e.at(r.operand.value, coordinates), coordinates)
                 states.append(state if a.may_repeat else a.only(inside, state))
             found.append(states)
+        if self._leaves:
+            for at in points:
+                self._leave(at, p.inner)
         return found
 
     def _know(self, p: Pass, states: Sequence[State]) -> None:

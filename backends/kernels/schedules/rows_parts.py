@@ -18,7 +18,7 @@ from backends.kernels.schedules.assembly import Bound, assemble, bound
 from backends.kernels.schedules.reduce_accumulate import Accumulator, State, exchanged, from_exchange, to_exchange
 from backends.kernels.schedules.rows_order import Order, RowElements
 from backends.kernels.schedules.rows_part import RowsPart, RowsWriter
-from backends.kernels.schedules.rows_shape import THREADS, Pass, Shape, groups_of, inner_sets, width
+from backends.kernels.schedules.rows_shape import SIMD_GROUPS, THREADS, Pass, Shape, groups_of, inner_sets, width
 from backends.kernels.schedules.rows_team import Scratch, accumulate_states
 from backends.kernels.target import Target
 
@@ -86,6 +86,13 @@ class _PartialWriter(RowsWriter):
 
     def run(self) -> None:
         """All passes; what they find is stored."""
+        if self.part.target.simd:
+            with self.b.when(self.valid):
+                self._all_passes()
+        else:
+            self._all_passes()
+
+    def _all_passes(self) -> None:
         b, s = self.b, self.shape
         memories = dict(zip(self.slots.sizes, self.outputs, strict=True))
         for p in self.part.passes:
@@ -182,7 +189,8 @@ def halves(loops: RegionLoops, order: Order, shape: Shape, target: Target) -> Ha
         for inner in inner_sets(loops)
         if inner
     ]
-    parts = min(-(-WANTED_GROUPS // groups_of(loops, shape)), max(steps) // (shape.lanes * LEAST))
+    wanted = SIMD_GROUPS if target.simd else WANTED_GROUPS
+    parts = min(-(-wanted // groups_of(loops, shape)), max(steps) // (shape.lanes * LEAST))
     if parts < 2 or min(steps) < 2:
         return None
     # parts of whole steps of the workgroup's threads

@@ -20,6 +20,8 @@ CODE = 4096
 BUSY = 1 << 16
 # as many workgroups do, each with a long way to go
 GROUPS = 128
+# as many keep the cores of a processor busy
+SIMD_GROUPS = 16
 
 
 @dataclass(frozen=True)
