@@ -80,8 +80,12 @@ class Runner:
             pool.stop()
             pool.join()
 
-    def _run(self, program: Program, addresses: bytes) -> None:
-        """Runs a program, with the workers if they help and nobody else has them."""
+    def run(self, program: Program, addresses: bytes) -> None:
+        """Runs a program, with the workers if they help and nobody else has them.
+
+        Arguments:
+            addresses: of the storages, a word each.
+        """
         if program.parallel and self.threads > 1 and self._owner.acquire(False):
             try:
                 pool = self._pool or self._new_pool()
@@ -96,11 +100,8 @@ class Runner:
             finally:
                 self._owner.release()
             return
-        if not program.scratch:
-            self._native.run(program.address, addresses, 0, 0, 0)
-            return
         memory = self._take(program.scratch)
-        self._native.run(program.address, addresses, 0, memory.address, 0)
+        self._native.run(program.address, addresses, None, memory.address, 0)
         self._scratches.append(memory)
 
     def _new_pool(self) -> _Pool:
@@ -135,6 +136,8 @@ class Program:
         self.parallel = encoded.parallel
         self.scratch = -(-scratch // _ALIGNMENT) * _ALIGNMENT
         self._runner = runner
+        self._simple = not self.scratch and not (self.parallel and runner.threads > 1)
+        self._native_run = _native().run
         self._pack = struct.Struct(f"{storages}P").pack
         words = encoded.words
         self._words = (ctypes.c_int64 * max(1, len(words)))(*words)
@@ -148,7 +151,10 @@ class Program:
         Arguments:
             addresses: of the storages. They must stay valid, and nobody else may write there, until this returns.
         """
-        self._runner._run(self, self._pack(*addresses))
+        if self._simple:  # nothing to get ready: the time of a call is Python's
+            self._native_run(self.address, self._pack(*addresses), None, None, 0)
+        else:
+            self._runner.run(self, self._pack(*addresses))
 
 
 class _Memory:

@@ -21,12 +21,12 @@ _FUNCTION, _MEMORIES, _GROUPS, _CHUNK, _TASKS, _SCRATCH, _STRIDE = range(JOB, JO
 # Microseconds that a worker sleeps while a program has nothing for it, and has had nothing for a while.
 _NAP = 50
 
-_PAUSE = {
-    "x86_64": 'call void asm sideeffect "pause", ""()',
-    "amd64": 'call void asm sideeffect "pause", ""()',
-    "aarch64": 'call void asm sideeffect "isb", ""()',  # `yield` does nothing on most
-    "arm64": 'call void asm sideeffect "isb", ""()',
-}
+# What says to a processor that it waits: a function of LLVM, and its arguments.
+_X86, _ARM = (
+    ("llvm.x86.sse2.pause", "", ""),
+    ("llvm.aarch64.isb", "i32", "i32 15"),
+)  # ARM's `yield` does nothing on most
+_PAUSE = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 
 def functions(machine: str) -> tuple[dict[str, str], dict[str, int]]:
@@ -40,7 +40,10 @@ def functions(machine: str) -> tuple[dict[str, str], dict[str, int]]:
     if give_up is None or nap is None:  # Windows
         give_up, nap, unit = address_of("SwitchToThread"), address_of("Sleep"), 0
     assert give_up is not None and nap is not None
-    pause = _PAUSE.get(machine.lower(), 'fence syncscope("singlethread") seq_cst')
+    pause, declared = 'fence syncscope("singlethread") seq_cst', ""
+    if machine.lower() in _PAUSE:
+        name, types, arguments = _PAUSE[machine.lower()]
+        pause, declared = f"call void @{name}({arguments})", f"declare void @{name}({types})\n"
     texts = {
         "asgfn_spin": _SPIN,
         "asgfn_tasks": _TASKS_TEXT,
@@ -52,7 +55,8 @@ def functions(machine: str) -> tuple[dict[str, str], dict[str, int]]:
         "asgfn_run": _RUN,
     }
     values = {"PAUSE": pause, "NAP": str(unit)}
-    return {name: _filled(text, values) for name, text in texts.items()}, {"asgfn_yield": give_up, "asgfn_nap": nap}
+    filled = {name: (declared if "$PAUSE" in text else "") + _filled(text, values) for name, text in texts.items()}
+    return filled, {"asgfn_yield": give_up, "asgfn_nap": nap}
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from asgfn.errors import BackendError
 from backends.llvm import objects
 from backends.llvm.compiling import Compiler
-from backends.llvm.host import address_of, new_target_machine, package, processors
+from backends.llvm.host import IMPLIED, address_of, new_target_machine, package, processors
 
 # a thread is worth its start (and its compiler) from so many bytes of text
 _BYTES_OF_A_THREAD = 4000
@@ -59,7 +59,7 @@ class Engine:
         if missing:
             imports = {name: self._addresses[mark] for name, mark in marks.items() if mark in self._addresses}
             unknown = []
-            for name in sorted(set().union(*map(_declared, missing.values())) - imports.keys() - missing.keys()):
+            for name in sorted(set(IMPLIED).union(*map(_declared, missing.values())) - imports.keys() - missing.keys()):
                 address = externals.get(name) or address_of(name)
                 if address:
                     imports[name] = address

@@ -14,6 +14,8 @@ from typing import Any
 
 # where libm and the functions that LLVM calls by itself are, besides in what Python has loaded
 _LIBRARIES = {"linux": ("libm.so.6",), "win32": ("ucrtbase", "vcruntime140", "kernel32", "ntdll")}
+# what LLVM calls by itself and Windows does not list among a program's symbols
+IMPLIED = ("__chkstk", "memcpy", "memmove", "memset") if sys.platform == "win32" else ()
 
 # where Linux says how many microseconds of processor time a container gets in how many of them
 _QUOTAS = (
