@@ -592,7 +592,15 @@ class _Printer:
                 self.depth += 1
                 begin = self._count(begin, last.text, step.text, multiple, whole)
                 self.depth = nested
-            self._count(begin, stop.text, step.text, multiple, rest)
+                first += whole_steps * by
+            if len(range(first, end, by)) > 1:
+                self._count(begin, stop.text, step.text, multiple, rest)
+                return
+            lane = Affine(constant(first, I32), start.stride)
+            outer, self.mask = self.mask, self._both(w.vector(w.operation("lt", BOOL, (lane, stop))))
+            self._put(key, lane)
+            self._block(s.body)
+            self.mask = outer
             return
         if nested < NESTED:
             self.depth += 1
@@ -663,13 +671,25 @@ class _Printer:
 
     def _load(self, value: Value) -> Anything:
         memory, lane = value.attr
-        place = self._single(value.args[0])
         if memory.width == 1:
-            return self.load(memory, place)
+            return self._load_some(memory, value.args[0])
+        place = self._single(value.args[0])
         first = self._times(place, memory.width)
         if value.dtype.startswith("vec4"):
             return Four(tuple(self.load(memory, self._add(first, constant(k, I32))) for k in range(4)))
         return self.load(memory, self._add(first, constant(lane, I32)))
+
+    def _load_some(self, memory: Memory, place: Value) -> Operand:
+        """Elements of a memory. Where a condition says that there is none, the place is the first one: then nothing has to
+        be read there, and the other places may still be neighbours."""
+        if place.op == "select" and place.args[2].op == "constant" and memory.space == "storage" and self.lanes > 1:
+            condition, wanted = self._single(place.args[0]), self._single(place.args[1])
+            if isinstance(wanted, Affine) and wanted.stride == 1:
+                outer, self.mask = self.mask, self._both(self.w.vector(condition))
+                found = self.load(memory, wanted)
+                self.mask = outer
+                return found
+        return self.load(memory, self._single(place))
 
     def _together(self, op: str, dtype: str, args: Sequence[Operand]) -> Operand:
         """What the lanes make of each other's numbers."""

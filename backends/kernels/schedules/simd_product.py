@@ -8,14 +8,14 @@ neighbours). Operands that are computed, padded, or lie otherwise are written ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backends.kernels import index as ix
 from backends.kernels.index import Digit, Index
 from backends.kernels.ir import BOOL, F32, I32, Builder, Memory, Value
 from backends.kernels.lowering import Plan, constants_of
-from backends.kernels.schedules.contraction_problem import Side
+from backends.kernels.schedules.contraction_problem import Contraction, Side
 from backends.kernels.schedules.contraction_region import Region, RegionKernel, group_number
 from backends.kernels.target import Target
 
@@ -74,8 +74,16 @@ def simd_product(region: Region, target: Target) -> Plan | None:
     if region.types.register(p.dtype) not in ("f32", "f64", "f16"):
         return None
     rows, columns = strides_of(region, p.rows), strides_of(region, p.columns)
+    if rows is None and columns is None and p.m < p.n and not _along_free(region, p.rows, p.columns):
+        # the columns are written out with gaps: it had better be the smaller operand
+        p = region.product = p.swapped()
     writer = _Writer(region, target, rows, columns)
     return writer.plan()
+
+
+def _along_free(region: Region, *sides: Side) -> bool:
+    """Whether neighbours of one of these operands, which are to be written out, are along its free axis."""
+    return any(region.neighbours(side)[0] == "free" for side in sides)
 
 
 def _pieces(length: int, count: int, unit: int) -> int:
@@ -83,12 +91,24 @@ def _pieces(length: int, count: int, unit: int) -> int:
     return -(-math.ceil(length / count) // unit) * unit
 
 
-def choose_cut(b: int, m: int, n: int, k: int, rows: Strides | None, columns: Strides | None, target: Target) -> Cut:
+@dataclass(frozen=True)
+class Units:
+    """What pieces of the axes m, n, k are multiples of: of the last axis that they are made of, where that is run through."""
+
+    m: int
+    n: int
+    k: int
+
+
+def choose_cut(p: Contraction, units: Units, rows: Strides | None, columns: Strides | None, target: Target) -> Cut:
     """Blocks that give every core something to do, and write operands out as seldom as can be."""
-    mr, nr = target.product
-    depth = min(k, DEPTH)
+    mr, nr = units.m, units.n
+    b, m, n, k = p.b, p.m, p.n, p.k
+    depth = min(k, max(DEPTH // units.k, 1) * units.k)
     work = 2.0 * m * n * k
     wanted = 1 if work * b < SMALL or target.cores == 1 else target.cores * (4 if work * b >= LARGE else 2)
+    if rows is None and columns is None:
+        wanted = min(wanted, target.cores)  # each piece writes out what others write out, too
     count = -(-wanted // b)
     mc, nc = m, n
     if columns is None and rows is not None:
@@ -102,18 +122,23 @@ def choose_cut(b: int, m: int, n: int, k: int, rows: Strides | None, columns: St
     mc, nc = min(mc, m), min(nc, n)
     # blocks stay in the second cache
     if columns is None:
-        nc = min(nc, max(4 * nr, WRITTEN // depth // nr * nr))
+        nc = min(nc, max(-(-4 * target.product[1] // nr) * nr, WRITTEN // depth // nr * nr))
     if rows is None:
-        mc = min(mc, max(4 * mr, WRITTEN // depth // mr * mr))
+        mc = min(mc, max(-(-4 * target.product[0] // mr) * mr, WRITTEN // depth // mr * mr))
     if mc * nc > BLOCK:
         if columns is None and mc * 2 * nr <= 4 * BLOCK:
             nc = min(nc, max(2 * nr, BLOCK // mc // nr * nr))
         elif nc <= BLOCK // (8 * mr):
             mc = max(mr, BLOCK // nc // mr * mr)
         else:
-            mc = min(mc, 16 * mr)
+            mc = min(mc, max(16 * target.product[0] // mr, 1) * mr)
             nc = min(nc, max(nr, BLOCK // mc // nr * nr))
     return Cut(mc, nc, depth)
+
+
+def _unit(sizes: Sequence[int], is_run_through: bool, otherwise: int) -> int:
+    """What pieces of an axis have to be multiples of."""
+    return (sizes[-1] if sizes else 1) if is_run_through else otherwise
 
 
 class _Writer:
@@ -123,7 +148,15 @@ class _Writer:
         self.region, self.target = region, target
         self.rows, self.columns = rows, columns
         p = self.p = region.product
-        self.cut = choose_cut(p.b, p.m, p.n, p.k, rows, columns, target)
+        # along which axis operands are read when they are written out
+        self.along_rows = rows is None and region.neighbours(p.rows)[0] == "free"
+        self.along_columns = columns is None and region.neighbours(p.columns)[0] != "depth"
+        units = Units(
+            _unit(p.rows.sizes, self.along_rows, target.product[0]),
+            _unit(p.columns.sizes, self.along_columns, target.product[1]),
+            _unit(p.depth, (rows is None and not self.along_rows) or (columns is None and not self.along_columns), 1),
+        )
+        self.cut = choose_cut(p, units, rows, columns, target)
         self.kernel = kernel = RegionKernel(region, target, 1, None)
         self.b = kernel.b
         self.dtype = kernel.work.register
@@ -144,8 +177,10 @@ class _Writer:
         stride = -(-cut.columns // self.lanes) * self.lanes
         block = b.workgroup_memory(self.dtype, cut.rows * stride)
         first = self._buffer(self.rows, cut.rows)
-        wide = -(-cut.columns // self.target.product[1]) * self.target.product[1]
-        second = self._buffer(None if self.apart else self.columns, wide)
+        self.wide = -(-cut.columns // self.target.product[1]) * self.target.product[1]
+        if self.wide % 256 == 0:
+            self.wide += self.target.product[1]  # rows that far apart would share few lines of the cache
+        second = self._buffer(None if self.apart else self.columns, self.wide)
         part = ix.axis("part", -(-p.k // cut.depth))
         with b.loop(part):
             k0, k1 = self._range(part, cut.depth, p.k)
@@ -200,7 +235,7 @@ class _Writer:
             return start, self._number(self.rows.free), self._number(self.rows.depth)
         assert buffer is not None
         rows, depth = self.cut.rows, self.cut.depth
-        along_rows = self.region.neighbours(self.p.rows)[0] == "free"
+        along_rows = self.along_rows
         a_row, a_k = (1, rows) if along_rows else (depth, 1)
 
         def place(i: Value, k: Value) -> Value:
@@ -225,18 +260,12 @@ class _Writer:
                 return goal, self._number(nr), self.b.op("mul", depth, self._number(nr))
             return start, self._number(self.columns.depth), self._number(nr)
         assert buffer is not None
-        b, panel = self.b, self.cut.depth * nr
-        along_columns = self.region.neighbours(self.p.columns)[0] != "depth"
 
         def place(j: Value, k: Value) -> Value:
-            unsigned = b.op("convert", j, dtype="u32")
-            which, within = (b.op(op, unsigned, b.constant(nr, "u32")) for op in ("div", "rem"))
-            which, within = (b.op("convert", x, dtype=I32) for x in (which, within))
-            inside = b.op("add", b.op("mul", k, self._number(nr)), within)
-            return b.op("add", b.op("mul", which, self._number(panel)), inside)
+            return self.b.op("add", self.b.op("mul", k, self._number(self.wide)), j)
 
-        self._write_out(self.p.columns, buffer, (self.n0, self.n1), (k0, k1), along_columns, place)
-        return (buffer, self._number(0)), self._number(nr), self._number(panel)
+        self._write_out(self.p.columns, buffer, (self.n0, self.n1), (k0, k1), self.along_columns, place)
+        return (buffer, self._number(0)), self._number(self.wide), self._number(nr)
 
     def _write_out(
         self,
@@ -247,16 +276,32 @@ class _Writer:
         along_free: bool,
         place: Callable[[Value, Value], Value],
     ) -> None:
-        """Writes a block of an operand to memory, along the axis on which neighbours are read."""
+        """Writes a block of an operand to memory, along the axis on which neighbours are read.
+
+        The block is some whole runs along the last of the axes that this one is made of: in a run, places go up in step.
+        """
         b = self.b
-        f, k = ix.axis("free", side.size), ix.axis("depth", self.p.k)
-        outer, inner = (k, f) if along_free else (f, k)
-        (first, stop), (start, end) = (depth, free) if along_free else (free, depth)
-        with b.loop(outer, start=first, stop=stop):
-            with b.loop(inner, start=b.op("add", start, b.builtin("thread")), stop=end, step=self.lanes):
+        sizes, piece = (side.sizes, free) if along_free else (self.p.depth, depth)
+        others, (first, stop) = (self.p.depth, depth) if along_free else (side.sizes, free)
+        outer = ix.axis("outer", math.prod(others))
+        length = sizes[-1] if sizes else 1
+        run, inner = ix.axis("run", math.prod(sizes) // length), ix.axis("inner", length)
+        start, end = (self._over(x, length) for x in piece)
+        with b.loop(outer, start=first, stop=stop), b.loop(run, start=start, stop=end):
+            with b.loop(inner, start=b.builtin("thread"), stop=length, step=self.lanes):
+                number = run * length + inner
+                f, k = (number, outer) if along_free else (outer, number)
                 element = self.p.read(self.kernel.e, side, self.batch, f, k)
                 at = place(b.op("sub", self._at(f, free), free[0]), b.op("sub", self._at(k, depth), depth[0]))
                 b.store(buffer, at, element)
+
+    def _over(self, number: Value, length: int) -> Value:
+        """A multiple of a length, divided by it."""
+        if length == 1:
+            return number
+        b = self.b
+        found = b.op("div", b.op("convert", number, dtype="u32"), b.constant(length, "u32"))
+        return b.op("convert", found, dtype=I32)
 
     def _at(self, index: Index, piece: tuple[Value, Value]) -> Value:
         """The number of an index that a loop has set; that of an axis of one element is its piece's first."""
@@ -267,9 +312,21 @@ class _Writer:
         """Makes of a block what the region wants."""
         b, p = self.b, self.p
         m, n = ix.axis("m", p.m), ix.axis("n", p.n)
+        length = p.columns.sizes[-1] if p.columns.sizes else 1
+        in_runs = len(p.columns.sizes) > 1 and (self.cut.columns % length == 0 or self.cut.columns == p.n)
         with b.loop(m, start=self.m0, stop=self.m1):
             row = b.op("mul", b.op("sub", self._at(m, (self.m0, self.m1)), self.m0), self._number(stride))
-            with b.loop(n, start=b.op("add", self.n0, b.builtin("thread")), stop=self.n1, step=self.lanes):
+
+            def finish(n: Index) -> None:
                 column = b.op("sub", self._at(n, (self.n0, self.n1)), self.n0)
                 total = b.load(block, b.op("add", row, column))
                 self.kernel.finish([(self.batch, m, n)], [total])
+
+            if not in_runs:
+                with b.loop(n, start=b.op("add", self.n0, b.builtin("thread")), stop=self.n1, step=self.lanes):
+                    finish(n)
+                return
+            run, inner = ix.axis("run", p.n // length), ix.axis("inner", length)
+            with b.loop(run, start=self._over(self.n0, length), stop=self._over(self.n1, length)):
+                with b.loop(inner, start=b.builtin("thread"), stop=length, step=self.lanes):
+                    finish(run * length + inner)
