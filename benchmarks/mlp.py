@@ -58,9 +58,7 @@ def step_figures(lib: Any, jnp: Any, sizes: Sizes = SIZES, **options: Any) -> di
         w, b = params[-1]
         return cross_entropy(lib, jnp, h @ w + b, y)
 
-    return measure(
-        lib, jnp, adam(lib, jnp, loss_fn), adam_state(lib, sizes.parameters()), sizes.data(), **options
-    )
+    return measure(lib, jnp, adam(lib, jnp, loss_fn), adam_state(lib, sizes.parameters()), sizes.data(), **options)
 
 
 def torch_figures(sizes: Sizes = SIZES, compiled: bool = False) -> dict[str, float]:
@@ -105,12 +103,9 @@ def numpy_figures(sizes: Sizes = SIZES) -> dict[str, float]:
         dz = p
         dz[rows, y] -= 1
         dz /= sizes.batch
-        g = [None] * 6
-        g[4], g[5] = h2.T @ dz, dz.sum(0)
         d2 = (dz @ w3.T) * (a2 > 0)
-        g[2], g[3] = h1.T @ d2, d2.sum(0)
         d1 = (d2 @ w2.T) * (a1 > 0)
-        g[0], g[1] = x.T @ d1, d1.sum(0)
+        g = [x.T @ d1, d1.sum(0), h1.T @ d2, d2.sum(0), h2.T @ dz, dz.sum(0)]
         t += 1
         c1, c2 = np.float32(1 / (1 - 0.9**t)), np.float32(1 / np.sqrt(1 - 0.999**t))
         for i in range(6):

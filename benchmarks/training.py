@@ -60,13 +60,13 @@ def measure(lib: Any, jnp: Any, step: Callable, state: tuple, batch: tuple, **op
     return figures_of(once)
 
 
-def torch_module(torch: Any, params: Any, function: Callable) -> Any:
+def torch_module(torch: Any, params: Any, function: Callable, device: str = "cpu") -> Any:
     """`function(params, *arguments)` as a module whose parameters these are: a tree of dicts and sequences of arrays."""
 
     class Module(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tree = tree_map(lambda a: torch.nn.Parameter(torch.tensor(a)), params)
+            self.tree = tree_map(lambda a: torch.nn.Parameter(torch.tensor(a, device=device)), params)
             self.leaves = torch.nn.ParameterList(leaves(self.tree))
 
         def forward(self, *arguments: Any) -> Any:
@@ -102,9 +102,15 @@ def torch_measure(torch: Any, loss_fn: Callable, optimiser: Any, batch: tuple) -
         return loss.item()  # waits, on a GPU
 
     figures = figures_of(once)
-    if batch[0].is_cuda and "peak memory (MB)" in figures:
+    if batch[0].is_cuda:
         figures["peak memory (MB)"] = torch.cuda.max_memory_allocated() / 1e6
     return figures
+
+
+def call_figures(name: str, once: Callable[[], Any]) -> dict[str, float]:
+    """Figures of a function that makes one call, of something that does not train, and waits for it."""
+    first = {f"{name}: first call (s)": timed(once)}
+    return first if first_only() else {f"{name} (ms)": best_of(once, 3.0) * 1e3, **first}
 
 
 def figures_of(once: Callable[[], Any]) -> dict[str, float]:

@@ -11,20 +11,15 @@ does not depend on how rows and columns are cut.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_pack import gemv, pack_b
-from backends.llvm.gemm_shape import GemmShape
+from backends.llvm.gemm_shape import LONG, GemmShape
 from backends.llvm.gemm_text import Text
 
-PREFETCH = int(os.environ.get("PF", "0"))
 BAND_BYTES = 48 << 10  # of strips of a that are copied at a time, on the stack
-
-
-LONG = 1536  # columns whose sums one row keeps in the first cache: a multiple of every tile's width
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class _Strip:
     def __init__(self, shape: GemmShape, rows: int):
         self.shape, self.rows = shape, rows
         head = (
-            f"define internal void @{strip_name(shape, rows)}(i64 %n, i64 %k, ptr %a, i64 %a_row, i64 %a_k, "
+            f"define void @{strip_name(shape, rows)}(i64 %n, i64 %k, ptr %a, i64 %a_row, i64 %a_k, "
             "ptr %b, i64 %b_k, i64 %b_panel, ptr %c, i64 %c_row, i1 %accumulate) noinline nounwind"
         )
         self.text = Text(head)
@@ -136,10 +131,13 @@ class _Strip:
         step = t.mul("%b_panel", together)
 
         def panel(j: str, carried: list[str]) -> Sequence[str]:
-            self._tile(columns, carried[0], t.at(shape.scalar, "%c", j))
+            # after the last ones there may be no memory: asking for it would be harmless, but slow
+            ahead = t.select(t.less(j, last), "i64", step, 0)
+            self._tile(columns, carried[0], t.at(shape.scalar, "%c", j), ahead)
             return [t.at(shape.scalar, carried[0], step), t.add(j, width)]
 
         end = t.sub("%n", width - 1)
+        last = t.sub(end, width)
         b, done = t.loop(done, end, width, [("ptr", b), ("i64", done)], panel)
         return done, b
 
@@ -177,12 +175,11 @@ class _Strip:
             b, c = t.when(is_set, narrow, [("ptr", b), ("ptr", c)])
             width //= 2
 
-    def _tile(self, columns: Sequence[Columns], b: str, c: str) -> Sequence[str]:
-        """The sums of a tile, in registers, then their way into the result."""
+    def _tile(self, columns: Sequence[Columns], b: str, c: str, ahead: str | None = None) -> Sequence[str]:
+        """The sums of a tile, in registers, then their way into the result. Reads ahead of b what lies so far on."""
         t, shape, machine = self.text, self.shape, self.machine
         panels = [t.at(shape.scalar, b, t.mul("%b_panel", q) if q else 0) for q in range(columns[-1].panel + 1)]
-        ahead = t.mul("%b_panel", len(panels))
-        nexts = [t.at(shape.scalar, p, ahead) for p in panels]
+        following_panels = [t.at(shape.scalar, panel, ahead) for panel in panels] if ahead else []
         tile = [(i, column) for i in range(self.rows) for column in columns]
         kinds = [machine.kind(column.width) for _, column in tile]
         zeros = ["zeroinitializer" if column.width > 1 else "0.0" for _, column in tile]
@@ -195,9 +192,8 @@ class _Strip:
                 machine.load(t.at(shape.scalar, starts[column.panel], column.offset), column.width, column.mask)
                 for column in columns
             ]
-            if PREFETCH:
-                for start, nxt in zip(starts, nexts):
-                    t.do(f"call void @llvm.prefetch.p0(ptr {t.at(shape.scalar, nxt, in_b)}, i32 0, i32 3, i32 1)")
+            for panel in following_panels:
+                machine.prefetch(t.at(shape.scalar, panel, in_b))
             following = []
             for i in range(self.rows):
                 element = t.op(f"load {shape.scalar}, ptr {t.at(shape.scalar, self.a_rows[i], in_a)}")
@@ -299,10 +295,9 @@ class _Product:
         b = t.at(scalar, b, t.mul(p, "%b_k"))
         b_k, b_panel = "%b_k", "%b_panel"
         if self.packing:
-            t.do(
-                f"call void @pack_b_{SUFFIX[scalar]}(i64 {length}, i64 {columns}, ptr {b}, i64 %b_k, i64 %b_n, "
-                "ptr %workspace)"
-            )
+            sizes = (("i64", length), ("i64", columns))
+            strides = (("i64", "%b_k"), ("i64", "%b_n"))
+            t.call("void", f"pack_b_{SUFFIX[scalar]}", *sizes, ("ptr", b), *strides, ("ptr", "%workspace"))
             b, b_k, b_panel = "%workspace", str(shape.nr), t.mul(length, shape.nr)
         size = t.mul(length, shape.mr)
 
@@ -321,10 +316,12 @@ class _Product:
                 a_row = t.select(self.copied, "i64", 1, "%a_row")
                 a_k = t.select(self.copied, "i64", rows, "%a_k")
                 c = t.at(scalar, c_part, t.mul(i, "%c_row"))
-                self._call(
+                self._strip(
                     rows,
-                    f"i64 {columns}, i64 {length}, ptr {pointers[0]}, i64 {a_row}, i64 {a_k}, "
-                    f"ptr {b}, i64 {b_k}, i64 {b_panel}, ptr {c}, i64 %c_row, i1 {add_up}",
+                    *(("i64", columns), ("i64", length)),
+                    *(("ptr", pointers[0]), ("i64", a_row), ("i64", a_k)),
+                    *(("ptr", b), ("i64", b_k), ("i64", b_panel)),
+                    *(("ptr", c), ("i64", "%c_row"), ("i1", add_up)),
                 )
                 return [t.at(scalar, pointers[0], a_strip)]
 
@@ -333,7 +330,7 @@ class _Product:
 
         t.loop(0, "%m", self.band, (), band)
 
-    def _call(self, rows: str, arguments: str) -> None:
+    def _strip(self, rows: str, *arguments: tuple[str, str]) -> None:
         """The function of a strip with so many rows."""
         t, shape = self.text, self.shape
         labels = [t.label() for _ in range(shape.mr)]
@@ -342,7 +339,7 @@ class _Product:
         t.do(f"switch i64 {rows}, label %{labels[-1]} [ {cases} ]")
         for n, label in enumerate(labels, 1):
             t.begin(label)
-            t.do(f"call void @{strip_name(shape, n)}({arguments})")
+            t.call("void", strip_name(shape, n), *arguments)
             t.do(f"br label %{after}")
         t.begin(after)
 
@@ -353,12 +350,12 @@ class _Product:
         machine = Machine(t, shape)
         size = t.mul(length, mr)
 
-        def neighbours() -> Sequence[str]:
-            """Rows that lie side by side in a: all strips of the band at once, for they share cache lines."""
+        def neighbours(strips: int, from_a: str, to: str) -> Sequence[str]:
+            """So many strips whose rows lie side by side in a, at once: they share cache lines."""
 
             def step(p: str, pointers: list[str]) -> Sequence[str]:
                 source, target = pointers
-                for strip in range(self.band // mr):
+                for strip in range(strips):
                     start = 0
                     to = t.at(scalar, target, t.mul(size, strip) if strip else 0)
                     while start < mr:
@@ -368,38 +365,62 @@ class _Product:
                         start += width
                 return [t.at(scalar, source, "%a_k"), t.at(scalar, target, mr)]
 
-            t.loop(0, length, 1, [("ptr", a), ("ptr", self.buffer)], step)
+            t.loop(0, length, 1, [("ptr", from_a), ("ptr", to)], step)
             return ()
 
-        def single() -> Sequence[str]:
+        def single(rows: str, from_a: str, to: str) -> Sequence[str]:
+            def step(p: str, pointers: list[str]) -> Sequence[str]:
+                source, target = pointers
+
+                def row(r: str, _: list[str]) -> Sequence[str]:
+                    value = machine.load(t.at(scalar, source, t.mul(r, "%a_row")), 1)
+                    machine.store(value, t.at(scalar, target, r), 1)
+                    return ()
+
+                t.loop(0, rows, 1, (), row)
+                return [t.at(scalar, source, "%a_k"), t.at(scalar, target, rows)]
+
+            t.loop(0, length, 1, [("ptr", from_a), ("ptr", to)], step)
+            return ()
+
+        def one_by_one() -> Sequence[str]:
             def strip(i: str, targets: list[str]) -> Sequence[str]:
                 rows = t.least(t.sub(count, i), mr)
-
-                def step(p: str, pointers: list[str]) -> Sequence[str]:
-                    source, target = pointers
-
-                    def row(r: str, _: list[str]) -> Sequence[str]:
-                        machine.store(
-                            machine.load(t.at(scalar, source, t.mul(r, "%a_row")), 1), t.at(scalar, target, r), 1
-                        )
-                        return ()
-
-                    t.loop(0, rows, 1, (), row)
-                    return [t.at(scalar, source, "%a_k"), t.at(scalar, target, rows)]
-
                 source = t.at(scalar, a, t.mul(i, "%a_row"))
-                t.loop(0, length, 1, [("ptr", source), ("ptr", targets[0])], step)
+                t.when(
+                    t.both(side_by_side, t.equal(rows, mr)),
+                    lambda: neighbours(1, source, targets[0]),
+                    lambda: single(rows, source, targets[0]),
+                )
                 return [t.at(scalar, targets[0], size)]
 
             t.loop(0, count, mr, [("ptr", self.buffer)], strip)
             return ()
 
-        whole = t.both(t.equal("%a_row", 1), t.equal(count, self.band))
-        t.when(whole, neighbours, single)
+        side_by_side = t.equal("%a_row", 1)
+        t.when(
+            t.both(side_by_side, t.equal(count, self.band)),
+            lambda: neighbours(self.band // mr, a, self.buffer),
+            one_by_one,
+        )
 
 
 def gemm_functions(shape: GemmShape) -> dict[str, str]:
-    """The functions' texts by name, each with what it needs from the others and from LLVM declared elsewhere."""
+    """The functions by name, each a module that defines it and declares what it calls: others of these, and LLVM's own.
+
+    All strides are in elements; X is f32 or f64. `accumulate` adds to c or y, which otherwise need hold nothing.
+
+    - `gemm_X(m, n, k, a, a_row, a_k, b, b_k, b_panel, c, c_row, accumulate)`: c[m, n] from a, which has any strides, and from
+      b in panels of nr columns: for a matrix of contiguous rows, b_k is the distance of rows and b_panel is nr; for what
+      `pack_b` wrote, b_k is nr and b_panel is k * nr.
+    - `gemm_packing_X(m, n, k, a, a_row, a_k, b, b_k, b_n, c, c_row, accumulate, workspace)`: the same for b of any strides,
+      which it packs block by block into a workspace of `GemmShape.workspace(n, k)` elements.
+    - `pack_b_X(k, n, b, b_k, b_n, target)`: panels of nr columns, the last one filled up with zeros.
+    - `gemv_X(m, k, a, a_row, x, y, y_step, accumulate)`: y = a x, both contiguous along k. A product with one row whose b is
+      contiguous along k is this one with the operands exchanged.
+
+    The texts are good as they are: no pass over them is needed before code generation.
+    """
     texts = {strip_name(shape, rows): _Strip(shape, rows).write() for rows in range(1, shape.mr + 1)}
     suffix = SUFFIX[shape.scalar]
     return texts | {

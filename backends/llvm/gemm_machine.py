@@ -31,7 +31,7 @@ class Machine:
     def multiply_add(self, a: str, b: str, c: str, width: int) -> str:
         kind = self.kind(width)
         if self.shape.vectors.fma:
-            return self.text.op(f"call {kind} @llvm.fma.{self._suffix(width)}({kind} {a}, {kind} {b}, {kind} {c})")
+            return self.text.call(kind, f"llvm.fma.{self._suffix(width)}", (kind, a), (kind, b), (kind, c))
         product = self.text.op(f"fmul {kind} {a}, {b}")
         return self.text.op(f"fadd {kind} {c}, {product}")
 
@@ -51,30 +51,32 @@ class Machine:
         return f"<{self.shape.lanes} x i{32 if self.shape.scalar == 'float' else 64}>"
 
     def _avx(self, name: str) -> str:
-        return f"@llvm.x86.avx.{name}.p{'s' if self.shape.scalar == 'float' else 'd'}.256"
+        return f"llvm.x86.avx.{name}.p{'s' if self.shape.scalar == 'float' else 'd'}.256"
 
     def load(self, pointer: str, width: int, mask: str | None = None) -> str:
         kind = self.kind(width)
-        size = 4 if self.shape.scalar == "float" else 8
+        size = self.shape.size
         if mask is None:
             return self.text.op(f"load {kind}, ptr {pointer}, align {size}")
         if self.shape.vectors.masks == "avx2":
             # the lanes' compare would otherwise be done again at every load
-            return self.text.op(f"call {kind} {self._avx('maskload')}(ptr {pointer}, {self._mask_kind()} {mask})")
-        name = f"@llvm.masked.load.{self._suffix(width)}.p0"
-        return self.text.op(
-            f"call {kind} {name}(ptr {pointer}, i32 {size}, <{width} x i1> {mask}, {kind} zeroinitializer)"
-        )
+            return self.text.call(kind, self._avx("maskload"), ("ptr", pointer), (self._mask_kind(), mask))
+        name = f"llvm.masked.load.{self._suffix(width)}.p0"
+        where = (f"<{width} x i1>", mask)
+        return self.text.call(kind, name, ("ptr", pointer), ("i32", size), where, (kind, "zeroinitializer"))
 
     def store(self, value: str, pointer: str, width: int, mask: str | None = None) -> None:
         kind = self.kind(width)
-        size = 4 if self.shape.scalar == "float" else 8
+        size = self.shape.size
         if mask is None:
             self.text.do(f"store {kind} {value}, ptr {pointer}, align {size}")
         elif self.shape.vectors.masks == "avx2":
-            self.text.do(
-                f"call void {self._avx('maskstore')}(ptr {pointer}, {self._mask_kind()} {mask}, {kind} {value})"
-            )
+            self.text.call("void", self._avx("maskstore"), ("ptr", pointer), (self._mask_kind(), mask), (kind, value))
         else:
-            name = f"@llvm.masked.store.{self._suffix(width)}.p0"
-            self.text.do(f"call void {name}({kind} {value}, ptr {pointer}, i32 {size}, <{width} x i1> {mask})")
+            name = f"llvm.masked.store.{self._suffix(width)}.p0"
+            where = (f"<{width} x i1>", mask)
+            self.text.call("void", name, (kind, value), ("ptr", pointer), ("i32", size), where)
+
+    def prefetch(self, pointer: str) -> None:
+        """Asks for a cache line that will be read. The address has to be memory of the process, or it takes long."""
+        self.text.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", 0), ("i32", 3), ("i32", 1))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
-AHEAD = int(os.environ.get("AHEAD", "0"))
-TAHEAD = int(os.environ.get("TAHEAD", "0"))
-ROWS = int(
-    os.environ.get("ROWS", "32")
-)  # rows of b that are copied together: as many streams are read at once, in as many pages
+ROWS = 8  # rows of b that are copied together: as many streams as a processor reads ahead of
+AHEAD = 4  # panels
 
 
 def pack_b(shape: GemmShape) -> str:
@@ -25,6 +21,7 @@ def pack_b(shape: GemmShape) -> str:
     )
     machine = Machine(t, shape)
     size = t.mul("%k", nr)
+    piece = 16 // shape.size
     rows_lie = t.equal("%stride_n", 1)
     columns_lie = t.equal("%stride_k", 1)
     step = t.select(columns_lie, "i64", t.most("%k", 1), ROWS)
@@ -35,39 +32,36 @@ def pack_b(shape: GemmShape) -> str:
     def rows(first: str, end: str, column: str, panel: str) -> Sequence[str]:
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
-            if AHEAD:
-                t.do(f"call void @llvm.prefetch.p0(ptr {t.at(scalar, source, AHEAD * nr)}, i32 0, i32 3, i32 1)")
+            machine.prefetch(t.at(scalar, source, ahead))
             for group in range(shape.groups):
                 value = machine.load(t.at(scalar, source, group * lanes), lanes)
                 machine.store(value, t.at(scalar, target, group * lanes), lanes)
             return [t.at(scalar, source, "%stride_k"), t.at(scalar, target, nr)]
 
         start = t.at(scalar, panel, t.mul(first, nr))
+        inside = t.op(f"icmp sle i64 {t.add(column, (AHEAD + 1) * nr)}, %n")
+        ahead = t.select(inside, "i64", AHEAD * nr, 0)
         t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", start)], row)
         return ()
 
     def turned(first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        """Squares of a vector's width, turned in registers; single elements where none fits."""
+        """As many steps of k as 128 bits hold, turned in registers; single elements where they do not fit."""
 
-        def square(p: str, _: list[str]) -> Sequence[str]:
+        def steps(p: str, _: list[str]) -> Sequence[str]:
             target = t.at(scalar, panel, t.mul(p, nr))
             for group in range(shape.groups):
                 source = place(p, t.add(column, group * lanes))
-                if TAHEAD:
-                    for j in range(lanes):
-                        t.do(
-                            f"call void @llvm.prefetch.p0(ptr {t.at(scalar, t.at(scalar, source, t.mul('%stride_n', j) if j else 0), TAHEAD)}, i32 0, i32 3, i32 1)"
-                        )
-                lines = [
-                    machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), lanes) for j in range(lanes)
+                pieces = [
+                    machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), piece) for j in range(lanes)
                 ]
-                for u, line in enumerate(_turn(t, machine.kind(lanes), lines)):
+                lines = [_joined(t, scalar, piece, pieces[j::piece]) for j in range(piece)]
+                for u, line in enumerate(_turned(t, machine.kind(lanes), lanes, lines)):
                     machine.store(line, t.at(scalar, target, u * nr + group * lanes), lanes)
             return ()
 
-        t.loop(first, t.sub(end, lanes - 1), lanes, (), square)
+        t.loop(first, t.sub(end, piece - 1), piece, (), steps)
         length = t.sub(end, first)
-        single(t.add(first, t.sub(length, t.op(f"urem i64 {length}, {lanes}"))), end, column, panel)
+        single(t.add(first, t.sub(length, t.op(f"urem i64 {length}, {piece}"))), end, column, panel)
         return ()
 
     def single(first: str, end: str, column: str, panel: str) -> Sequence[str]:
@@ -112,16 +106,30 @@ def pack_b(shape: GemmShape) -> str:
     return t.finish()
 
 
-def _turn(t: Text, kind: str, lines: list[str]) -> list[str]:
-    """A square transposed: each round interleaves line i with the one half the square further on."""
+def _joined(t: Text, scalar: str, lanes: int, pieces: list[str]) -> str:
+    """One vector of several."""
+    while len(pieces) > 1:
+        order = ", ".join(f"i32 {j}" for j in range(2 * lanes))
+        kind = f"<{lanes} x {scalar}>"
+        pairs = zip(pieces[::2], pieces[1::2], strict=True)
+        pieces = [t.op(f"shufflevector {kind} {a}, {kind} {b}, <{2 * lanes} x i32> <{order}>") for a, b in pairs]
+        lanes *= 2
+    return pieces[0]
+
+
+def _turned(t: Text, kind: str, lanes: int, lines: list[str]) -> list[str]:
+    """Squares of 128 bits width transposed, side by side: each round interleaves a line with the one half the square further
+    on, and no number leaves its 128 bits, which would be slow."""
     n = len(lines)
     for _ in range(n.bit_length() - 1):
         following = []
         for i in range(n // 2):
-            for start in (0, n // 2):
-                order = ", ".join(f"i32 {start + j // 2 + (n if j % 2 else 0)}" for j in range(n))
+            for half in (0, n // 2):
+                order = ", ".join(
+                    f"i32 {j // n * n + half + j % n // 2 + (lanes if j % 2 else 0)}" for j in range(lanes)
+                )
                 pair = f"{kind} {lines[i]}, {kind} {lines[i + n // 2]}"
-                following.append(t.op(f"shufflevector {pair}, <{n} x i32> <{order}>"))
+                following.append(t.op(f"shufflevector {pair}, <{lanes} x i32> <{order}>"))
         lines = following
     return lines
 

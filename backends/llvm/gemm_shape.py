@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from backends.llvm.host import host
+
+SIZES = {"float": 4, "double": 8}
+DEPTH = 256  # the same on every host: where a sum is cut decides its rounding
+LONG = 1536  # columns whose sums one row keeps in the first cache: a multiple of every tile's width
+
+# measured: products whose b has rows of so many bytes, or so many bytes in all, gain nothing by packing
+NARROW, FIRST = 512, 32 << 10
+WORK = 1 << 18  # products of numbers that are worth a task
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class GemmShape:
     @property
     def size(self) -> int:
         """Bytes of an element."""
-        return {"float": 4, "double": 8}[self.scalar]
+        return SIZES[self.scalar]
 
     @property
     def nr(self) -> int:
@@ -53,20 +64,67 @@ class GemmShape:
 
     @staticmethod
     def of(scalar: str, vectors: Vectors, caches: tuple[int, int] | None = None) -> GemmShape:
-        size = {"float": 4, "double": 8}[scalar]
-        if vectors.registers == 32 and vectors.bits == 512:
-            mr, groups = 8, 3
-        elif vectors.registers == 32:
-            mr, groups = 8, 3
-        elif vectors.fma:
-            mr, groups = 6, 2
+        """The tile for a host's registers: as many sums as there is room for beside a row of b and an element of a."""
+        size = SIZES[scalar]
+        if vectors.registers == 32:
+            mr, groups = 8, 3  # more rows and fewer vectors would need more instructions for as many sums
         else:
-            mr, groups = 4, 2  # a product needs a register before it is added
+            mr, groups = (6, 2) if vectors.fma else (4, 2)  # a product that is not fused needs a register
         _, second = caches or cache_sizes()
-        return GemmShape(scalar, vectors.bits // 8 // size, mr, groups, DEPTH, second // 2 // size, vectors)
+        return GemmShape(scalar, vectors.bits // 8 // size, mr, groups, DEPTH, second * 3 // 4 // size, vectors)
+
+    def block_columns(self, n: int, k: int) -> int:
+        """The columns of a block of b that `gemm_packing` works on."""
+        part = max(1, -(-k // max(1, -(-k // self.depth))))
+        return n if n * part <= self.block else max(1, self.block // part // self.nr) * self.nr
+
+    def workspace(self, n: int, k: int) -> int:
+        """Elements of the workspace that `gemm_packing` needs for n columns and k steps."""
+        return -(-self.block_columns(n, k) // self.nr) * self.nr * min(k, self.depth)
 
 
-DEPTH = 256  # the same on every host: where a sum is cut decides its rounding
+@dataclass(frozen=True)
+class Cut:
+    """How a product is shared out: blocks of the result so many rows by columns, the last ones smaller, each a task.
+
+    Attributes:
+        packing: a task calls `gemm_packing` with a workspace of its own; otherwise `gemm`, which reads b where it is.
+    """
+
+    rows: int
+    columns: int
+    packing: bool
+
+
+def cut(shape: GemmShape, m: int, n: int, k: int, threads: int, rows_lie: bool) -> Cut:
+    """The blocks for so many threads. `rows_lie`: the rows of b are contiguous.
+
+    Columns are cut before rows: each task then packs only its own part of b, while a is hardly ever copied. Blocks stay some
+    tiles large in both directions, and have the work of some ten microseconds at least.
+
+    A product with few rows of a uses each number of b too seldom for a copy, and one with a small or narrow b finds it in the
+    caches all the same: those read b where it is.
+    """
+    small = n * shape.size <= NARROW or n * k * shape.size <= FIRST
+    packing = not rows_lie or not (m <= 2 * shape.mr or small)
+    tasks = max(1, min(threads, m * n * k // WORK))
+    least = LONG // 2 if m == 1 else 4 * shape.nr
+    across = max(1, min(tasks, n // least))
+    down = max(1, min(-(-tasks // across), m // (2 * shape.mr)))
+    return Cut(_share(m, down, shape.mr), _share(n, across, shape.nr), packing)
+
+
+def _share(length: int, parts: int, unit: int) -> int:
+    """The length of a part: whole units."""
+    return math.ceil(max(length, 1) / parts / unit) * unit
+
+
+@functools.cache
+def host_shape(scalar: str) -> GemmShape:
+    """The tile of this machine, for "float" or "double"."""
+    machine = host()
+    features = {feature[1:]: feature[0] == "+" for feature in machine.features.split(",") if feature}
+    return GemmShape.of(scalar, Vectors.of(machine.triple.split("-")[0], features))
 
 
 @functools.cache

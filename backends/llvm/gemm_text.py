@@ -16,6 +16,7 @@ class Text:
     def __init__(self, head: str):
         self.head = head
         self.lines: list[str] = []
+        self.declared: dict[str, str] = {}
         self.count = 0
         self.block = "entry"
 
@@ -37,9 +38,20 @@ class Text:
         self.lines.append(f"{label}:")
         self.block = label
 
+    def call(self, result: str, name: str, *arguments: tuple[str, str | int]) -> str:
+        """A call of a function, which is declared after this one; the name of its result."""
+        kinds = ", ".join(kind for kind, _ in arguments)
+        self.declared[name] = f"declare {result} @{name}({kinds})"
+        text = f"call {result} @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})"
+        if result == "void":
+            self.do(text)
+            return ""
+        return self.op(text)
+
     def finish(self) -> str:
+        """The text of a module with this function."""
         self.do("ret void")
-        return "\n".join([f"{self.head} {{", "entry:", *self.lines, "}"])
+        return "\n".join([f"{self.head} {{", "entry:", *self.lines, "}", *self.declared.values(), ""])
 
     # ------------------------------------------------------------------ numbers and addresses
     def add(self, a: str, b: str | int) -> str:

@@ -1,4 +1,4 @@
-"""The table of operations (`operations.py`) on the wgpu backend: values, derivatives and batches, against NumPy's.
+"""The table of operations (`operations.py`) on the compiled backends: values, derivatives and batches, against NumPy's.
 
 The rows of one dtype are compiled a few at a time, since pipelines cost more than what they compute. Set
 ASGFN_ONE_BY_ONE=1 to compile each alone, which says sooner which one is wrong.
@@ -20,7 +20,7 @@ from tests.operations import OPERATIONS, Operation
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.test_operations import cases
 
-pytestmark = pytest.mark.usefixtures("gpu")
+BACKENDS = ("wgpu", "cpu")
 TOGETHER = 1 if os.environ.get("ASGFN_ONE_BY_ONE") else 6
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "complex64": 1e-5}
 # these lose digits where a number is subtracted from one that is almost the same
@@ -86,17 +86,27 @@ def parts(dtype: str, smooth: bool = False) -> list[Any]:
     return [pytest.param(dtype, group, id=f"{dtype}-{group[0][0].id}-{k}") for k, group in enumerate(groups)]
 
 
-def compare(what: Callable, dtype: str, group: Sequence[Case], scale: float = 1.0) -> None:
-    """Compiles some rows of the table as one program, for the GPU and for NumPy."""
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend, if there is what it needs."""
+    if request.param == "wgpu":
+        request.getfixturevalue("gpu")
+    elif not os.environ.get("CI"):
+        pytest.importorskip("llvmlite")
+    return request.param
+
+
+def compare(backend: str, what: Callable, dtype: str, group: Sequence[Case], scale: float = 1.0) -> None:
+    """Compiles some rows of the table as one program, for a backend and for NumPy."""
 
     def program(samples: Any) -> Any:
         return [what(op, args) for (op, _), args in zip(group, samples, strict=True)]
 
     samples = [[jnp.asarray(x) for x in args] for _, args in group]
-    on_gpu = asgfn.jit(program, backend="wgpu")(samples)
+    compiled = asgfn.jit(program, backend=backend)(samples)
     with np.errstate(all="ignore"):
         want = asgfn.jit(program, backend="numpy")(samples)
-    for (op, args), a, b in zip(group, on_gpu, want, strict=True):
+    for (op, args), a, b in zip(group, compiled, want, strict=True):
         assert asgfn.tree.structure(a) == asgfn.tree.structure(b)
         for x, y in zip(asgfn.tree.leaves(a), asgfn.tree.leaves(b), strict=True):
             assert x.aval == y.aval, op.id
@@ -114,23 +124,23 @@ def compare(what: Callable, dtype: str, group: Sequence[Case], scale: float = 1.
 
 
 @pytest.mark.parametrize("dtype, group", [p for dtype in TOLERANCE for p in parts(dtype)])
-def test_values(dtype: str, group: Sequence[Case]) -> None:
-    compare(value, dtype, group)
+def test_values(backend: str, dtype: str, group: Sequence[Case]) -> None:
+    compare(backend, value, dtype, group)
 
 
 @pytest.mark.parametrize("dtype, group", [p for dtype in TOLERANCE for p in parts(dtype, smooth=True)])
-def test_gradients(dtype: str, group: Sequence[Case]) -> None:
-    compare(gradient, dtype, group, scale=4)
+def test_gradients(backend: str, dtype: str, group: Sequence[Case]) -> None:
+    compare(backend, gradient, dtype, group, scale=4)
 
 
 @pytest.mark.parametrize("dtype, group", parts("float32", smooth=True))
-def test_tangents(dtype: str, group: Sequence[Case]) -> None:
-    compare(tangent, dtype, group, scale=4)
+def test_tangents(backend: str, dtype: str, group: Sequence[Case]) -> None:
+    compare(backend, tangent, dtype, group, scale=4)
 
 
 @pytest.mark.parametrize("dtype, group", parts("float32"))
-def test_batches(dtype: str, group: Sequence[Case]) -> None:
-    compare(batch, dtype, group)
+def test_batches(backend: str, dtype: str, group: Sequence[Case]) -> None:
+    compare(backend, batch, dtype, group)
 
 
 def test_the_whole_table_is_compared() -> None:

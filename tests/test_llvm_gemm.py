@@ -1,0 +1,308 @@
+"""The matrix product that compiled CPU kernels call: every edge of its tiles, against float64, at the end of memory."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+binding = pytest.importorskip("llvmlite.binding")
+
+from backends.llvm.engine import Engine  # noqa: E402
+from backends.llvm.gemm import gemm_functions  # noqa: E402
+from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
+
+TYPES = {"float": np.float32, "double": np.float64}
+_I, _P = ctypes.c_int64, ctypes.c_void_p
+SIGNATURES = {
+    "gemm": (_I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, ctypes.c_bool),
+    "gemm_packing": (_I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, ctypes.c_bool, _P),
+    "pack_b": (_I, _I, _P, _I, _I, _P),
+    "gemv": (_I, _I, _P, _I, _P, _P, _I, ctypes.c_bool),
+}
+
+
+def _shapes(scalar: str) -> dict[str, GemmShape]:
+    """The host's tile, and the narrow one of hosts without masks, which every processor of this kind can run."""
+    mine = host_shape(scalar)
+    vectors = (
+        Vectors(128, 16, False, None) if mine.vectors.registers == 16 else Vectors(128, 32, mine.vectors.fma, None)
+    )
+    return {"host": mine, "narrow": GemmShape.of(scalar, vectors, (32 << 10, 64 << 10))}
+
+
+@cache
+def _functions(scalar: str, which: str) -> tuple[GemmShape, dict[str, Callable]]:
+    shape = _shapes(scalar)[which]
+    addresses = Engine().compile(gemm_functions(shape))
+    suffix = {"float": "f32", "double": "f64"}[scalar]
+    return shape, {
+        name: ctypes.CFUNCTYPE(None, *kinds)(addresses[f"{name}_{suffix}"]) for name, kinds in SIGNATURES.items()
+    }
+
+
+@pytest.fixture(params=[(s, w) for s in TYPES for w in ("host", "narrow")], ids="-".join)
+def library(request: pytest.FixtureRequest) -> tuple[GemmShape, dict[str, Callable]]:
+    return _functions(*request.param)
+
+
+def _strides(x: np.ndarray) -> tuple[int, ...]:
+    return tuple(s // x.itemsize for s in x.strides)
+
+
+def _product(
+    library: tuple[GemmShape, dict[str, Callable]],
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    accumulate: bool = False,
+    how: str = "direct",
+) -> None:
+    shape, call = library
+    (m, k), n = a.shape, b.shape[1]
+    start = (m, n, k, a.ctypes.data, *_strides(a))
+    end = (c.ctypes.data, _strides(c)[0], accumulate)
+    if how == "direct":
+        call["gemm"](*start, b.ctypes.data, _strides(b)[0], shape.nr, *end)
+    elif how == "packing":
+        workspace = np.full(shape.workspace(n, k) + 8, 7, a.dtype)
+        call["gemm_packing"](*start, b.ctypes.data, *_strides(b), *end, workspace.ctypes.data)
+        assert (workspace[-8:] == 7).all()
+    else:
+        panels = np.full(-(-n // shape.nr) * shape.nr * k + 8, 7, a.dtype)
+        call["pack_b"](k, n, b.ctypes.data, *_strides(b), panels.ctypes.data)
+        assert (panels[-8:] == 7).all()
+        call["gemm"](*start, panels.ctypes.data, shape.nr, k * shape.nr, *end)
+
+
+def _random(shape: tuple[int, ...], dtype: Any, seed: int = 0, turned: bool = False) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal(shape[::-1] if turned else shape).astype(dtype)
+    return x.T if turned else x
+
+
+def _close(c: np.ndarray, a: np.ndarray, b: np.ndarray, before: Any = 0) -> None:
+    exact = a.astype(np.float64) @ b.astype(np.float64) + before
+    bound = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64) + np.abs(before)
+    assert (np.abs(c - exact) <= (a.shape[1] + 2) * np.finfo(c.dtype).eps * bound).all()
+
+
+def _sizes(tile: int) -> list[int]:
+    return sorted({1, 2, 3, tile - 1, tile, tile + 1, 2 * tile - 1, 2 * tile, 2 * tile + 1})
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 7, 1000])
+def test_every_edge_of_the_tiles(library: tuple[GemmShape, dict[str, Callable]], k: int) -> None:
+    shape, _ = library
+    dtype = TYPES[shape.scalar]
+    columns = sorted({*range(1, shape.nr + 2), 2 * shape.nr + 1, 4 * shape.nr + 3, 13 * shape.nr + 5})
+    for m in _sizes(shape.mr):
+        for n in columns if k == 7 else columns[:: 3 if k < 7 else 9]:
+            a, b = _random((m, k), dtype), _random((k, n), dtype, 1)
+            for how in ("direct", "packing", "packed"):
+                guarded = np.full((m + 2, n + 9), 5, dtype)
+                c = guarded[1:-1, :n]
+                c[:] = np.nan
+                _product(library, a, b, c, how=how)
+                _close(c, a, b)
+                c[:] = 5
+                assert (guarded == 5).all()
+
+
+@pytest.mark.parametrize("how", ["direct", "packing", "packed"])
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
+def test_strides_and_accumulation(
+    library: tuple[GemmShape, dict[str, Callable]], how: str, turned: tuple[bool, bool]
+) -> None:
+    shape, _ = library
+    dtype = TYPES[shape.scalar]
+    for m, n, k in [(8 * shape.mr + 3, 9 * shape.nr + 5, 300), (shape.mr, 700, 513), (100, 20, 37)]:
+        a, b = _random((m, k), dtype, 2, turned[0]), _random((k, n), dtype, 3, turned[1])
+        if how == "direct" and turned[1]:
+            b = np.ascontiguousarray(b)
+        before = _random((m, n), dtype, 4)
+        c = before.copy()
+        _product(library, a, b, c, True, how)
+        _close(c, a, b, before)
+        every_other = _random((2 * m, 3 * k), dtype, 5)[::2, ::3]
+        _product(library, every_other, b, c, how=how)
+        _close(c, every_other, b)
+
+
+@pytest.mark.parametrize("how", ["direct", "packing", "packed"])
+def test_cuts_do_not_change_the_result(library: tuple[GemmShape, dict[str, Callable]], how: str) -> None:
+    shape, _ = library
+    dtype = TYPES[shape.scalar]
+    m, n, k = 2 * shape.mr + 5, 1700, 531
+    a, b = _random((m, k), dtype), _random((k, n), dtype, 1)
+    whole, pieces, other = (np.zeros((m, n), dtype) for _ in range(3))
+    _product(library, a, b, whole, how=how)
+    for i, j in [(0, 1), (1, 4), (4, m)]:
+        for p, q in [(0, 3), (3, 1650), (1650, n)]:
+            _product(library, a[i:j], b[:, p:q], pieces[i:j, p:q], how=how)
+    _product(library, a, b, other, how="direct")
+    np.testing.assert_array_equal(whole, pieces)
+    np.testing.assert_array_equal(whole, other)
+
+
+def test_special_numbers(library: tuple[GemmShape, dict[str, Callable]]) -> None:
+    shape, _ = library
+    dtype = TYPES[shape.scalar]
+    m, n, k = shape.mr + 2, shape.nr + 3, 20
+    a, b = _random((m, k), dtype), _random((k, n), dtype, 1)
+    a[1, 3], a[2, 4], b[5, n - 1], b[6, 0] = np.nan, np.inf, -np.inf, np.nan
+    a[3, 5] = 0  # times infinity
+    for how in ("direct", "packing", "packed"):
+        c = np.zeros((m, n), dtype)
+        _product(library, a, b, c, how=how)
+        with np.errstate(invalid="ignore"):
+            exact = a.astype(np.float64) @ b.astype(np.float64)
+        np.testing.assert_array_equal(np.isnan(c), np.isnan(exact))
+        np.testing.assert_array_equal(c[np.isinf(exact)], exact[np.isinf(exact)])
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 64, 1003])
+def test_a_vector(library: tuple[GemmShape, dict[str, Callable]], k: int) -> None:
+    shape, call = library
+    dtype = TYPES[shape.scalar]
+    for m in (1, 3, 4, 9):
+        a, x = _random((m, k + 2), dtype)[:, 1 : k + 1], _random((k, 1), dtype, 1)
+        y = np.full((m, 3), 5, dtype)
+        call["gemv"](m, k, a.ctypes.data, k + 2, x.ctypes.data, y.ctypes.data, 3, False)
+        _close(y[:, :1], a, x)
+        before = y[:, :1].copy()
+        call["gemv"](m, k, a.ctypes.data, k + 2, x.ctypes.data, y.ctypes.data, 3, True)
+        _close(y[:, :1], a, x, before)
+        assert (y[:, 1:] == 5).all()
+        alone = np.zeros(1, dtype)
+        call["gemv"](1, k, a[-1:].ctypes.data, 0, x.ctypes.data, alone.ctypes.data, 1, False)
+        assert alone[0] == before[-1, 0]
+
+
+@pytest.fixture
+def at_the_end() -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Copies an array to where the page after its last element may not be touched."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("protects pages as Linux does")
+    libc = ctypes.CDLL(None, use_errno=True)
+    kept = []
+
+    def move(x: np.ndarray) -> np.ndarray:
+        page = mmap.PAGESIZE
+        size = -(-max(x.nbytes, 1) // page) * page
+        memory = mmap.mmap(-1, size + page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert libc.mprotect(ctypes.c_void_p(start + size), ctypes.c_size_t(page), 0) == 0
+        moved = np.frombuffer(memory, x.dtype, x.size, size - x.nbytes).reshape(x.shape)
+        moved[...] = x
+        kept.append((memory, start + size))
+        return moved
+
+    yield move
+    for _, last in kept:
+        libc.mprotect(ctypes.c_void_p(last), ctypes.c_size_t(mmap.PAGESIZE), 3)
+
+
+def test_nothing_is_read_or_written_past_the_end(
+    library: tuple[GemmShape, dict[str, Callable]], at_the_end: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    shape, call = library
+    dtype = TYPES[shape.scalar]
+    for m in _sizes(shape.mr):
+        for n in {1, 3, shape.lanes, shape.nr - 1, shape.nr, shape.nr + 1, 5 * shape.nr + 3}:
+            for k in (1, 5, 17):
+                for turned_a, turned_b in [(False, False), (True, False), (False, True)]:
+                    a = at_the_end(_random((k, m) if turned_a else (m, k), dtype))
+                    b = at_the_end(_random((n, k) if turned_b else (k, n), dtype, 1))
+                    c = at_the_end(np.full((m, n), np.nan, dtype))
+                    a, b = a.T if turned_a else a, b.T if turned_b else b
+                    for how in ("packing", "packed") if turned_b else ("direct", "packing", "packed"):
+                        _product(library, a, b, c, how=how)
+                        _close(c, a, b)
+    a, x = at_the_end(_random((5, 37), dtype)), at_the_end(_random((37, 1), dtype))
+    y = at_the_end(np.zeros((5, 1), dtype))
+    call["gemv"](5, 37, a.ctypes.data, 37, x.ctypes.data, y.ctypes.data, 1, False)
+    _close(y, a, x)
+    row, wide, c = (
+        at_the_end(a[:1, :9].copy()),
+        at_the_end(_random((9, 2000), dtype)),
+        at_the_end(np.zeros((1, 2000), dtype)),
+    )
+    _product(library, row, wide, c)
+    _close(c, row, wide)
+
+
+@pytest.mark.parametrize(
+    "triple, processor, vectors",
+    [
+        ("x86_64-unknown-linux-gnu", "skylake-avx512", Vectors(512, 32, True, "avx512")),
+        ("x86_64-unknown-linux-gnu", "haswell", Vectors(256, 16, True, "avx2")),
+        ("x86_64-unknown-linux-gnu", "x86-64", Vectors(128, 16, False, None)),
+        ("aarch64-unknown-linux-gnu", "apple-m1", Vectors(128, 32, True, None)),
+    ],
+)
+@pytest.mark.parametrize("scalar", TYPES)
+def test_sums_stay_in_registers(triple: str, processor: str, vectors: Vectors, scalar: str) -> None:
+    """The loop of a whole tile has its products and touches no stack, on any kind of processor."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    try:
+        target = binding.Target.from_triple(triple)
+    except RuntimeError:
+        pytest.skip("this LLVM does not know the processor")
+    machine = target.create_target_machine(
+        cpu=processor, features="-prefer-256-bit" if vectors.bits == 512 else "", opt=2
+    )
+    shape = GemmShape.of(scalar, vectors)
+    name = f"gemm_{'f32' if scalar == 'float' else 'f64'}_rows_{shape.mr}"
+    module = binding.parse_assembly(gemm_functions(shape)[name])
+    module.verify()
+    module.triple = triple
+    loops = _loops(machine.emit_assembly(module))
+    tiles = [loop for loop in loops if any("prefetch" in line or "prfm" in line for line in loop)]
+    assert [sum(_multiplies(line) for line in loop) for loop in tiles] == [shape.mr * shape.groups]
+    assert not any("%rsp" in line or "[sp" in line for line in tiles[0])
+
+
+def _multiplies(line: str) -> bool:
+    return line.strip().startswith(("vfmadd", "fmla", "mulps", "mulpd"))
+
+
+def _loops(assembly: str) -> list[list[str]]:
+    """The innermost loops: from a label to the jump back to it."""
+    lines = assembly.splitlines()
+    places: dict[str, int] = {}
+    found = []
+    for number, line in enumerate(lines):
+        words = line.replace(",", " ").split()
+        if line.startswith(".L") and words[0].endswith(":"):
+            places[words[0][:-1]] = number
+        elif words and words[0][0] in "jb" and words[-1] in places:
+            body = lines[places[words[-1]] + 1 : number]
+            if not any(other.startswith(".L") for other in body):
+                found.append(body)
+    return found
+
+
+def test_the_functions_of_a_processor() -> None:
+    assert Vectors.of("aarch64", {}) == Vectors(128, 32, True, None)
+    assert Vectors.of("x86_64", {"avx512f": True, "avx512vl": True, "fma": True, "avx2": True}).bits == 512
+    assert Vectors.of("x86_64", {"avx2": True, "fma": True}) == Vectors(256, 16, True, "avx2")
+    assert Vectors.of("x86_64", {"avx2": True, "fma": False}) == Vectors(128, 16, False, None)
+
+
+def test_blocks_for_threads() -> None:
+    shape = GemmShape.of("float", Vectors(256, 16, True, "avx2"), (32 << 10, 512 << 10))
+    whole = cut(shape, 64, 64, 32, 8, True)
+    assert (whole.rows >= 64, whole.columns >= 64, whole.packing) == (True, True, False)
+    two = cut(shape, 1024, 1024, 1024, 2, True)
+    assert (two.rows >= 1024, two.columns, two.packing) == (True, 512, True)
+    tall = cut(shape, 4096, 16, 512, 4, True)
+    assert tall.columns == 16 and 1024 <= tall.rows < 1100 and not tall.packing
+    assert cut(shape, 1, 50257, 768, 2, True).columns == 25136
+    assert cut(shape, 64, 3072, 768, 2, False).packing
