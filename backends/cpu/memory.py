@@ -38,19 +38,18 @@ class Block:
 
     def is_free(self) -> bool:
         """Whether no array sees it."""
-        return sys.getrefcount(self.owner) <= _ALONE
+        return self.references() <= _ALONE
+
+    def references(self) -> int:
+        """How often its owner is referred to."""
+        return sys.getrefcount(self.owner)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """It as an array."""
         return np.ndarray(shape, dtype, self.owner, self.offset)
 
 
-class _Probe(Block):
-    def count(self) -> int:
-        return sys.getrefcount(self.owner)
-
-
-_ALONE = _Probe(0).count()
+_ALONE = Block(0).references()
 
 
 class Pool:
@@ -66,24 +65,32 @@ class Pool:
         if nbytes < SMALLEST:
             found = np.empty(shape, dtype)
             return found, address_of(found)
-        block = self._take(nbytes)
-        return block.array(shape, dtype), block.address
+        with self._lock:  # a block is free until there is an array of it
+            block = self._take(nbytes)
+            return block.array(shape, dtype), block.address
+
+    def is_only_view(self, array: np.ndarray) -> bool:
+        """Whether an array is on a block of the pool, and no other array is."""
+        with self._lock:
+            for block in self._blocks.get(array.nbytes, ()):
+                if block.owner is array.base:
+                    return block.references() == _ALONE + 1
+        return False
 
     def _take(self, nbytes: int) -> Block:
         """A block that nobody sees; it belongs to the pool, whoever makes an array of it has it."""
-        with self._lock:
-            blocks = self._blocks.get(nbytes)
-            if blocks is None:
-                blocks = self._blocks[nbytes] = []
-            else:
-                self._blocks.move_to_end(nbytes)
-            for block in blocks:
-                if block.is_free():
-                    return block
-            self._trim(nbytes)
-            block = Block(nbytes)
-            blocks.append(block)
-            return block
+        blocks = self._blocks.get(nbytes)
+        if blocks is None:
+            blocks = self._blocks[nbytes] = []
+        else:
+            self._blocks.move_to_end(nbytes)
+        for block in blocks:
+            if block.is_free():
+                return block
+        self._trim(nbytes)
+        block = Block(nbytes)
+        blocks.append(block)
+        return block
 
     def _trim(self, wanted: int) -> None:
         """Gives the free blocks back that were not asked for longest, if there are too many bytes of them."""

@@ -134,6 +134,9 @@ class Program:
         bases = known if self._is_simple else list(known)
         for k, number, t in self._inputs:
             inputs[k], bases[number] = contiguous(inputs[k], t)
+            if k in self.finished.overwritten and not self._is_ours(inputs[k]):
+                inputs[k] = inputs[k].copy()
+                bases[number] = address_of(inputs[k])
         arrays: dict[int, np.ndarray] = {}
         pool = self.pool
         for number, t, nbytes in self._new:
@@ -154,6 +157,11 @@ class Program:
             self._result(where, t, arrays, inputs, env)
             for where, t in zip(self.finished.outputs, self.finished.out_types, strict=True)
         ]
+
+    def _is_ours(self, array: np.ndarray) -> bool:
+        """Whether the memory of an argument that was given away may be written to: the array has memory of its own, or a
+        block that no other array sees. A view's belongs to somebody else, and may be a file's that is only read."""
+        return array.base is None or self.pool.is_only_view(array)
 
     def _result(
         self, where: Storage | int, t: Any, arrays: dict[int, np.ndarray], inputs: Sequence[np.ndarray], env: list[Any]
