@@ -1,7 +1,7 @@
 """Products of matrices on the CPU: the compiled library against NumPy, PyTorch and JAX. Seconds of one product.
 
-ASGFN_GEMM_THREADS=2 gives every library two threads; one is the default. Ours shares products out as `cut` says, packing
-included. `of peak` is the rate of ours divided by that of a loop of nothing but multiply-adds.
+ASGFN_GEMM_THREADS=2 gives every library two threads; one is the default. Ours shares products out as `cut` says,
+packing included. `of peak` is the rate of ours divided by that of a loop of nothing but multiply-adds.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ def _called(part: Callable[[], object]) -> object:
 
 def _bound(function: Callable, *arguments: object) -> Callable[[], object]:
     """A call that costs little more than what it calls: its arguments are converted once."""
-    values = [kind(value) for kind, value in zip(function.argtypes, arguments, strict=True)]  # type: ignore[attr-defined]
+    kinds = function.argtypes  # type: ignore[attr-defined]
+    values = [kind(value) for kind, value in zip(kinds, arguments, strict=True)]
     return lambda: function(*values)
 
 

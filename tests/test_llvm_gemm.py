@@ -302,6 +302,8 @@ def test_blocks_for_threads() -> None:
     assert (whole.rows >= 64, whole.columns >= 64, whole.packing) == (True, True, False)
     two = cut(shape, 1024, 1024, 1024, 2, True)
     assert (two.rows >= 1024, two.columns, two.packing) == (True, 512, True)
+    many = cut(shape, 1024, 1024, 1024, 16, True)
+    assert -(-1024 // many.rows) * -(-1024 // many.columns) == 16 and many.columns < many.rows
     tall = cut(shape, 4096, 16, 512, 4, True)
     assert tall.columns == 16 and 1024 <= tall.rows < 1100 and not tall.packing
     assert cut(shape, 1, 50257, 768, 2, True).columns == 25136

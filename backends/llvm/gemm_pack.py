@@ -118,8 +118,8 @@ def _joined(t: Text, scalar: str, lanes: int, pieces: list[str]) -> str:
 
 
 def _turned(t: Text, kind: str, lanes: int, lines: list[str]) -> list[str]:
-    """Squares of 128 bits width transposed, side by side: each round interleaves a line with the one half the square further
-    on, and no number leaves its 128 bits, which would be slow."""
+    """Squares of 128 bits width transposed, side by side: each round interleaves a line with the one half the square
+    further on, and no number leaves its 128 bits, which would be slow."""
     n = len(lines)
     for _ in range(n.bit_length() - 1):
         following = []

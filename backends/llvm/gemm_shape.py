@@ -1,4 +1,4 @@
-"""What the product's generator chooses by the host: vectors, the tile in registers, blocks in caches, cuts for threads."""
+"""What the generator of products chooses by the host: vectors, tile, blocks in caches, cuts for threads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ LONG = 1536  # columns whose sums one row keeps in the first cache: a multiple o
 # measured: products whose b has rows of so many bytes, or so many bytes in all, gain nothing by packing
 NARROW, FIRST = 512, 32 << 10
 WORK = 1 << 18  # products of numbers that are worth a task
+PACKING = 4  # a number of b that is packed costs as much as so many of a that are read
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """A host's vector registers. `masks` says how the first lanes only are read and written: "avx2", "avx512" or not."""
+    """A host's vector registers. `masks`: how only the first lanes are read and written: "avx2", "avx512" or None."""
 
     bits: int
     registers: int
@@ -99,18 +100,25 @@ class Cut:
 def cut(shape: GemmShape, m: int, n: int, k: int, threads: int, rows_lie: bool) -> Cut:
     """The blocks for so many threads. `rows_lie`: the rows of b are contiguous.
 
-    Columns are cut before rows: each task then packs only its own part of b, while a is hardly ever copied. Blocks stay some
-    tiles large in both directions, and have the work of some ten microseconds at least.
+    Each task packs its own part of b, so columns are rather cut than rows; what it reads of a costs less, for that
+    comes along with the work. Blocks stay some tiles large in both directions, and have the work of ten microseconds at
+    least.
 
-    A product with few rows of a uses each number of b too seldom for a copy, and one with a small or narrow b finds it in the
-    caches all the same: those read b where it is.
+    A product with few rows of a uses each number of b too seldom for a copy, and one with a small or narrow b finds it
+    in the caches all the same: those read b where it is.
     """
     small = n * shape.size <= NARROW or n * k * shape.size <= FIRST
     packing = not rows_lie or not (m <= 2 * shape.mr or small)
     tasks = max(1, min(threads, m * n * k // WORK))
-    least = LONG // 2 if m == 1 else 4 * shape.nr
-    across = max(1, min(tasks, n // least))
-    down = max(1, min(-(-tasks // across), m // (2 * shape.mr)))
+    most_across = max(1, n // (LONG // 2 if m == 1 else 4 * shape.nr))
+    most_down = max(1, m // (2 * shape.mr))
+
+    def cost(across: int) -> tuple[int, float]:
+        down = min(tasks // across, most_down)
+        return -across * down, m / down + PACKING * n / across
+
+    across = min(range(1, min(tasks, most_across) + 1), key=cost)
+    down = min(tasks // across, most_down)
     return Cut(_share(m, down, shape.mr), _share(n, across, shape.nr), packing)
 
 

@@ -97,7 +97,8 @@ class Text:
         carried: Sequence[Carried],
         body: Callable[[str, list[str]], Sequence[str]],
     ) -> list[str]:
-        """Counts from start while below stop. The body gets the counter and the carried values, and returns the next ones."""
+        """Counts from start while below stop. The body gets the counter and the carried values, and returns the next
+        ones."""
         before, head, inside, after = self.block, self.label(), self.label(), self.label()
         self.do(f"br label %{head}")
         self.begin(head)
