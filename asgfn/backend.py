@@ -10,6 +10,7 @@ A backend is a small object; packages announce theirs through the entry-point gr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -91,6 +92,7 @@ _GROUP = "asgfn.backends"
 _lock = threading.RLock()
 _backends: dict[str, Backend] = {}
 _factories: dict[str, Callable[[], Backend]] = {}
+_opened_early: set[str] = set()
 
 
 def register_backend(name: str, factory: Callable[[], Backend]) -> None:
@@ -146,6 +148,25 @@ def get_backend(name: str | None = None) -> Backend:
             raise BackendError(f"backend {name!r} needs a package that is not installed: {error}") from error
         _backends[name] = created
         return created
+
+
+def open_early(name: str | None = None) -> None:
+    """Begins to create a backend that will be asked for soon, in a thread of its own: most of the time that a GPU takes
+    to open is the driver's, and Python can trace a program meanwhile. If it fails, whoever asks for it is told."""
+    name = name or config.default_backend or "auto"
+    if name in _backends or name in _opened_early or name == "numpy":
+        return
+    if name == "auto" and (config.enable_x64 or not may_have_gpu()):
+        return
+    _opened_early.add(name)
+    settings = {key: value for key, value in vars(config).items() if key != "trace_key"}  # the thread has its own
+
+    def create() -> None:
+        with contextlib.suppress(Exception), config.override(**settings):
+            get_backend(name)
+
+    with contextlib.suppress(RuntimeError):  # where there are no threads it is opened later
+        threading.Thread(target=create, name="asgfn-opens").start()
 
 
 def _best() -> Backend:
