@@ -149,7 +149,7 @@ def test_small_gpu_trains(small: Any) -> None:
     want = asgfn.jit(adam_step)(params, state, x, y)
     assert_same(step(*tree.map(lambda a: a.copy(), (params, state)), x, y), want, rtol=1e-3, atol=1e-5)
     compiled = step.lower(params, state, x, y).compile()
-    assert max(k.wgsl.count("@group(0)") for k in compiled.kernels) <= 8
+    assert max(k.code.count("@group(0)") for k in compiled.kernels) <= 8
     assert not compiled.host_nodes
 
 

@@ -343,7 +343,7 @@ def test_kernels_memory_and_text() -> None:
     compiled, args = compiled_model()
     kinds = [k.kind for k in compiled.kernels]
     cell = next(k for k in compiled.kernels if k.scope == "cell")
-    assert cell.times == 5 and cell.kind == "contraction" and "@compute" in cell.wgsl
+    assert cell.times == 5 and cell.kind == "contraction" and "@compute" in cell.code
     assert len(cell.grid) == len(cell.workgroup) == 3 and cell.bytes > 0
     assert "test_wgpu_runtime.py" in str(cell.source)
     assert kinds.count("sort") >= 2 and any(k.times is None for k in compiled.kernels)

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from asgfn.graph.asg import Asg
+from asgfn.tracing import ConcreteArray
 from backends.cpu import native
-from backends.cpu.compiling import compiled, function_name
+from backends.cpu.compiling import compiled, function_name, host_target
 from backends.cpu.lists import Lists
 from backends.cpu.memory import ALIGNMENT, Block, Pool, address_of
 from backends.cpu.native import Runner
 from backends.cpu.running import Run, contiguous
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
+from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import (
     INPUT,
     OUTPUT,
@@ -42,19 +44,17 @@ class Program:
 
     Attributes:
         finished: what it does.
+        addresses: of its functions, by name.
         numbers: of its storages, among the addresses that native code is run with.
         rows: numbers of arrays that are a row of a storage, in loops that the host runs.
     """
 
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
-        self.asg, self.pool = asg, pool
+        self.asg, self.runner, self.pool = asg, runner, pool
         self.finished = finished = compiled(asg, donated, debug)
         texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
-        lists = Lists(
-            {s: k for k, s in enumerate(self._storages())},
-            engine.compile(texts | called_by(texts.values())),
-            runner.threads,
-        )
+        self.addresses = engine.compile(texts | called_by(texts.values()))
+        lists = Lists({s: k for k, s in enumerate(self._storages())}, self.addresses, runner.threads)
         self.numbers, self.rows = lists.numbers, lists.rows
         encoded = [(s, lists.of(s.steps)) for s in walk(finished.steps) if isinstance(s, Commands)]
         count = len(self.numbers) + len(self.rows)
@@ -129,9 +129,13 @@ class Program:
 
     def __call__(self, buffers: Sequence[Any]) -> list[np.ndarray]:
         """Results for arguments. Donated ones may be overwritten."""
+        return self.call(buffers, None if self._is_simple else Run)
+
+    def call(self, buffers: Sequence[Any], runs: type[Run] | None) -> list[np.ndarray]:
+        """Results for arguments, by a class of runs, or by native code alone."""
         inputs = list(buffers)
         block, known = self._take_workspace()
-        bases = known if self._is_simple else list(known)
+        bases = list(known)
         for k, number, t in self._inputs:
             inputs[k], bases[number] = contiguous(inputs[k], t)
             if k in self.finished.overwritten and not self._is_ours(inputs[k]):
@@ -142,12 +146,12 @@ class Program:
         for number, t, nbytes in self._new:
             arrays[number], bases[number] = pool.array(t.shape, t.dtype, nbytes)
         try:
-            if self._is_simple:
+            if runs is None:
                 (native_program,) = self._native.values()
                 native_program.run(bases)
                 env: list[Any] = []
             else:
-                run = Run(self, bases, inputs)
+                run = runs(self, bases, inputs)
                 run.execute(self.finished.steps)
                 env = run.env
         finally:
@@ -193,16 +197,20 @@ class Program:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes by use."""
-        f = self.finished
-        found = {
-            "arguments": sum(t.nbytes for t in f.in_types),
-            "outputs": sum(nbytes for _, _, nbytes in self._new),
-            "constants": sum(c.nbytes for c in self._constants.values()),
-            "temporaries": sum(f.temporaries),
-        }
-        return {**found, "total": sum(found.values())}
+        return memory_of(self.finished, host_target())
+
+    @property
+    def kernels(self) -> list[KernelRecord]:
+        """The kernels in order."""
+        return kernel_records(self.finished)
 
     @property
     def host_nodes(self) -> list[str]:
         """Operations that NumPy computes, with the reason."""
-        return [f"{s.name}: {s.why}" for s in walk(self.finished.steps) if isinstance(s, Host) and s.name]
+        return host_nodes(self.finished)
+
+    def profile(self, arrays: Sequence[ConcreteArray], repeats: int = 10) -> Profile:
+        """How long each kernel takes. See `asgfn.jit.Compiled.profile`."""
+        from backends.cpu.profiling import profile  # here: nearly nobody needs it
+
+        return profile(self, lambda: [x.value for x in arrays], repeats)

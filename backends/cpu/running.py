@@ -25,10 +25,11 @@ class Run:
     Attributes:
         env: host arrays by slot.
         bases: addresses of the storages.
+        rows: numbers of arrays that are a row of a storage, in loops that Python runs.
     """
 
     def __init__(self, program: Program, bases: list[int], inputs: Sequence[np.ndarray]):
-        self.program, self.bases = program, bases
+        self.program, self.bases, self.rows = program, bases, program.rows
         self.env: list[Any] = [None] * program.finished.slots
         for slot, value in program.finished.fixed.items():
             self.env[slot] = value
@@ -72,7 +73,7 @@ class Run:
     def _loop(self, step: Loop) -> None:
         numbers = self.program.numbers
         pairs = [(numbers[a.root], numbers[b.root]) for a, b in step.swaps]
-        rows = self.program.rows if step.numbered else {}
+        rows = self.rows if step.numbered else {}
         outer = {number: self.bases[number] for number in rows.values()}
         for k in step.rows:
             for (storage, nbytes), number in rows.items():

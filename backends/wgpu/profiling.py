@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from asgfn.errors import BackendError
+from backends.programs.inspection import Profile, profile_of
 from backends.programs.steps import Dispatch, Loop
 from backends.wgpu.binding import Odd
 from backends.wgpu.buffers import duplicate
 from backends.wgpu.built import Built
 from backends.wgpu.choice import chosen
 from backends.wgpu.errors import gpu_errors
-from backends.wgpu.inspection import KernelTime, Profile, record_of
 from backends.wgpu.package import package
 from backends.wgpu.running import Run
 
@@ -46,28 +45,17 @@ def profile(built: Built, arguments: Callable[[], list[Any]], repeats: int) -> P
                     clock.record(self.binding, commands.steps, odd, row)
                 clock.read()
 
-    lengths: dict[Dispatch, list[int]] = defaultdict(list)
-    last: dict[Dispatch, list[tuple[float, float]]] = {}
-    for turn in range(repeats + 1):  # the first one warms up
+    calls = []
+    for _ in range(repeats + 1):  # the first one warms up
         clock = _Clock(device)
         values = arguments()
         for k in built.finished.overwritten:
             values[k] = duplicate(values[k])
         built(values, Timed)
-        last = defaultdict(list)
-        origin = min((start for start, _, _ in clock.spans), default=0)
-        for start, end, dispatch in clock.spans:
-            last[dispatch].append(((start - origin) * clock.period, (end - start) * clock.period))
-            if turn:
-                lengths[dispatch].append(end - start)
-    times = []
-    for dispatch in built.finished.kernels:
-        if dispatch in lengths:
-            runs = len(lengths[dispatch]) / repeats
-            record = record_of(dispatch, round(runs) if dispatch.guard is None else None)
-            mean = float(np.mean(lengths[dispatch])) * clock.period
-            times.append(KernelTime(record, mean, runs, tuple(last[dispatch])))
-    return Profile(tuple(times), repeats)
+        calls.append(
+            [(start * clock.period, (end - start) * clock.period, kernel) for start, end, kernel in clock.spans]
+        )
+    return profile_of(built.finished, calls[1:])
 
 
 class _Clock:

@@ -17,12 +17,13 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, concrete, resident, residents
 from backends.programs.finish import Finished
+from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import Host, walk
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built
 from backends.wgpu.compiling import compiled
+from backends.wgpu.description import describe
 from backends.wgpu.device import Device
-from backends.wgpu.inspection import KernelRecord, Profile, describe, host_nodes, kernel_records, memory_of
 from backends.wgpu.pause import no_collection
 
 _log = logging.getLogger("asgfn")
@@ -139,17 +140,17 @@ class Program:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes by use."""
-        return memory_of(self.built)
+        return memory_of(self.built.finished, self.built.device.target)
 
     @property
     def kernels(self) -> list[KernelRecord]:
         """The kernels in order."""
-        return kernel_records(self.built)
+        return kernel_records(self.built.finished)
 
     @property
     def host_nodes(self) -> list[str]:
         """Operations that run on the host, with the reason."""
-        return host_nodes(self.built)
+        return host_nodes(self.built.finished)
 
     def profile(self, arrays: Sequence[ConcreteArray], repeats: int = 10) -> Profile:
         """How long the GPU takes for each kernel. See `asgfn.jit.Compiled.profile`."""

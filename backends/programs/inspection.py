@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backends.programs.steps import (
-    OUTPUT,
-    Branch,
-    Commands,
-    Dispatch,
-    Download,
-    Host,
-    Loop,
-    Storage,
-    Upload,
-    While,
-    dispatches,
-    inner_lists,
-    walk,
-)  # fmt: skip
-from backends.wgpu.built import Built
+import numpy as np
+
+from backends.kernels.target import Target
+from backends.programs.finish import Finished
+from backends.programs.sizes import padded
+from backends.programs.steps import Commands, Dispatch, Host, Loop, Storage, inner_lists, walk
 
 
 @dataclass(frozen=True)
@@ -31,8 +22,8 @@ class KernelRecord:
     Attributes:
         name: the operations that it computes.
         kind: "elementwise", "reduction", "contraction", "group", the name of an operation, or "copy" and "zeros".
-        wgsl: its source.
-        grid, workgroup: numbers of workgroups, and of threads of one, along x, y and z.
+        code: its source, in WGSL or LLVM IR; "" if it needs none.
+        grid, workgroup: numbers of workgroups, and of threads of one (a processor's lanes), along x, y and z.
         bytes, flops: what it moves and computes at least, by an estimate; 0 where that is not known.
         scope: the name scope that it comes from.
         source: the user's line, or None.
@@ -41,7 +32,7 @@ class KernelRecord:
 
     name: str
     kind: str
-    wgsl: str
+    code: str
     grid: tuple[int, int, int]
     workgroup: tuple[int, int, int]
     bytes: float
@@ -65,7 +56,7 @@ def record_of(dispatch: Dispatch, times: int | None) -> KernelRecord:
         dispatch.kind,
         dispatch.text,
         dispatch.grid,
-        kernel.workgroup if kernel is not None else (64, 1, 1),
+        kernel.workgroup if kernel is not None else (1, 1, 1),
         kernel.bytes if kernel is not None else 0.0,
         kernel.flops if kernel is not None else 0.0,
         dispatch.scope,
@@ -74,32 +65,30 @@ def record_of(dispatch: Dispatch, times: int | None) -> KernelRecord:
     )
 
 
-def kernel_records(built: Built) -> list[KernelRecord]:
+def _often(steps: Sequence[Any], times: int | None) -> Iterator[tuple[Dispatch, int | None]]:
+    """The kernels in order, each with how often it runs if these steps run so often."""
+    for step in steps:
+        if isinstance(step, Dispatch):
+            yield step, times if step.guard is None else None
+        elif isinstance(step, Loop):
+            yield from _often(step.body, None if times is None else times * len(step.rows))
+        else:
+            for held in inner_lists(step):
+                yield from _often(held, times if isinstance(step, Commands) else None)
+
+
+def kernel_records(finished: Finished) -> list[KernelRecord]:
     """The kernels in the order in which they run."""
-    found: list[KernelRecord] = []
-
-    def visit(steps: Sequence[Any], times: int | None) -> None:
-        for step in steps:
-            if isinstance(step, Dispatch):
-                found.append(record_of(step, times if step.guard is None else None))
-            elif isinstance(step, Loop):
-                visit(step.body, None if times is None else times * len(step.rows))
-            else:
-                for held in inner_lists(step):
-                    visit(held, times if isinstance(step, Commands) else None)
-
-    visit(built.finished.steps, 1)
-    return found
+    return [record_of(dispatch, times) for dispatch, times in _often(finished.steps, 1)]
 
 
-def host_nodes(built: Built) -> list[str]:
+def host_nodes(finished: Finished) -> list[str]:
     """Operations that run on the host, each with the reason."""
-    return [f"{s.name}: {s.why}" for s in walk(built.finished.steps) if isinstance(s, Host) and s.name]
+    return [f"{s.name}: {s.why}" for s in walk(finished.steps) if isinstance(s, Host) and s.name]
 
 
-def memory_of(built: Built) -> dict[str, int]:
+def memory_of(finished: Finished, target: Target) -> dict[str, int]:
     """Bytes by use; of arrays in the device's representation, and of host arrays where the device has none."""
-    finished = built.finished
 
     def size(where: Storage | int, t: Any) -> int:
         return where.nbytes if isinstance(where, Storage) else t.nbytes
@@ -107,7 +96,7 @@ def memory_of(built: Built) -> dict[str, int]:
     parts = {
         "arguments": sum(map(size, finished.inputs, finished.in_types)),
         "outputs": sum(map(size, finished.outputs, finished.out_types)),
-        "constants": sum(-(-c.nbytes // 16) * 16 for c in finished.constants.values()),
+        "constants": sum(padded(c.nbytes, target) for c in finished.constants.values()),
         "temporaries": sum(finished.temporaries),
     }
     # results that take the place of arguments, or are the same memory, need none of their own
@@ -116,67 +105,9 @@ def memory_of(built: Built) -> dict[str, int]:
     return {**parts, "total": sum(parts.values()) - reused}
 
 
-def describe(name: str, built: Built) -> str:
-    """A program as text: a line a step."""
-    finished = built.finished
-    count = sum(1 for _ in dispatches(finished.steps))
-    memory = memory_of(built)
-    lines = [
-        f"wgpu program {name} on {built.device.info.device_kind}: {count} kernels, "
-        f"temporaries {memory['temporaries']:,} bytes in {len(finished.temporaries)} buffers"
-    ]
-
-    def label(storage: Storage) -> str:
-        root = storage.root
-        if root.kind == OUTPUT:
-            return f"out{finished.new.index(root)}" if root in finished.new else "out"
-        return {"input": "in", "constant": "const", "temporary": "t"}[root.kind] + str(root.number)
-
-    def visit(steps: Sequence[Any], pad: str) -> None:
-        for step in steps:
-            if isinstance(step, Dispatch):
-                reads = [label(s) for s, w in zip(step.storages, step.written, strict=True) if not w]
-                writes = [label(s) for s, w in zip(step.storages, step.written, strict=True) if w]
-                where = f"  [{step.scope}]" if step.scope else ""
-                condition = " if chosen" if step.guard is not None else ""
-                lines.append(
-                    f"{pad}{', '.join(writes)} = {record_of(step, 1)} of {' '.join(reads) or 'nothing'}{condition}{where}"
-                )
-            elif isinstance(step, Loop):
-                by = "" if step.on_device else " by the host"
-                lines.append(f"{pad}{len(step.rows)} times{by}:")
-                visit(step.body, pad + "  ")
-            elif isinstance(step, Commands):
-                visit(step.steps, pad)
-            elif isinstance(step, Branch):
-                for k, held in enumerate(step.lists):
-                    lines.append(f"{pad}if host value {step.slot} is {k}:")
-                    visit(held, pad + "  ")
-            elif isinstance(step, While):
-                visit(step.first, pad)
-                lines.append(f"{pad}while{'' if step.guard is not None else ' (by the host)'}:")
-                visit(step.test, pad + "  ")
-                lines.append(f"{pad}do:")
-                visit(step.body, pad + "  ")
-                visit(step.settle, pad)
-            elif isinstance(step, Host):
-                lines.append(f"{pad}host: {step.name or 'reshape'}" + (f" ({step.why})" if step.why else ""))
-            elif isinstance(step, Download):
-                lines.append(f"{pad}to the host: {label(step.storage)} {step.aval}")
-            elif isinstance(step, Upload):
-                lines.append(f"{pad}to the GPU: {label(step.storage)} {step.aval}")
-
-    visit(finished.steps, "  ")
-    outs = [
-        f"{label(s) if isinstance(s, Storage) else 'host'}: {t}"
-        for s, t in zip(finished.outputs, finished.out_types, strict=True)
-    ]
-    return "\n".join([*lines, "  return " + ", ".join(outs)])
-
-
 @dataclass(frozen=True)
 class KernelTime:
-    """How long a kernel takes on the GPU.
+    """How long a kernel takes.
 
     Attributes:
         kernel: the kernel.
@@ -240,7 +171,35 @@ class Profile:
         Returns:
             The matplotlib figure.
         """
-        from backends.wgpu.timeline import timeline
+        from backends.programs.timeline import timeline
 
         title = f"{self.total * 1e6:,.1f} µs in {len(self.times)} kernels"
         return timeline([(t.kernel.kind, t.spans) for t in self.times], title, path, ax)
+
+
+# the start and the length of a kernel's run, in seconds, and the kernel
+Span = tuple[float, float, Dispatch]
+
+
+def profile_of(finished: Finished, calls: Sequence[Sequence[Span]]) -> Profile:
+    """The times of a program's kernels.
+
+    Arguments:
+        calls: when they ran, for each of some calls.
+    """
+    lengths: dict[Dispatch, list[float]] = defaultdict(list)
+    last: dict[Dispatch, list[tuple[float, float]]] = defaultdict(list)
+    for spans in calls:
+        for _, length, dispatch in spans:
+            lengths[dispatch].append(length)
+    origin = min((start for start, _, _ in calls[-1]), default=0.0)
+    for start, length, dispatch in calls[-1]:
+        last[dispatch].append((start - origin, length))
+    always = {id(d): times for d, times in _often(finished.steps, 1)}
+    times = []
+    for dispatch in finished.kernels:
+        if dispatch in lengths:
+            record = record_of(dispatch, always[id(dispatch)])
+            mean, runs = float(np.mean(lengths[dispatch])), len(lengths[dispatch]) / len(calls)
+            times.append(KernelTime(record, mean, runs, tuple(last[dispatch])))
+    return Profile(tuple(times), len(calls))
