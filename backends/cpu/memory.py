@@ -60,14 +60,12 @@ class Pool:
         self._blocks: OrderedDict[int, list[Block]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> tuple[np.ndarray, int]:
-        """An array with any numbers in it, and its address."""
+    def array(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> np.ndarray:
+        """An array with any numbers in it."""
         if nbytes < SMALLEST:
-            found = np.empty(shape, dtype)
-            return found, address_of(found)
+            return np.empty(shape, dtype)
         with self._lock:  # a block is free until there is an array of it
-            block = self._take(nbytes)
-            return block.array(shape, dtype), block.address
+            return self._take(nbytes).array(shape, dtype)
 
     def is_only_view(self, array: np.ndarray) -> bool:
         """Whether an array is on a block of the pool, and no other array is."""

@@ -11,13 +11,14 @@ import atexit
 import ctypes
 import os
 import platform
-import struct
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from asgfn.errors import BackendError
 from backends.cpu.commands import Command, encode
@@ -62,15 +63,18 @@ class Runner:
         self._pool: _Pool | None = None
         _runners.add(self)
 
-    def program(self, commands: Sequence[Command], storages: int, scratch: int = 0) -> Program:
+    def program(
+        self, commands: Sequence[Command], storages: int, scratch: int = 0, table: ctypes.Array | None = None
+    ) -> Program:
         """Commands, ready to be run.
 
         Arguments:
             commands: in the order in which they are done; each sees what those before it wrote.
             storages: how many addresses they are run with.
             scratch: bytes of scratch memory that the kernels need, each for every thread.
+            table: which of the addresses are those of the arrays that it is called with; see `arguments.table_of`.
         """
-        return Program(self, commands, storages, scratch)
+        return Program(self, commands, storages, scratch, table)
 
     def close(self) -> None:
         """Ends the workers; a program that can use them starts others."""
@@ -80,12 +84,9 @@ class Runner:
             pool.stop()
             pool.join()
 
-    def run(self, program: Program, addresses: bytes) -> None:
-        """Runs a program, with the workers if they help and nobody else has them.
-
-        Arguments:
-            addresses: of the storages, a word each.
-        """
+    def run(self, program: Program, addresses: int, arrays: tuple[np.ndarray, ...] | None) -> int:
+        """Runs a program, with the workers if they help and nobody else has them. See `Program.call`."""
+        run = self._native.run if arrays is None else self._native.call
         if program.parallel and self.threads > 1 and self._owner.acquire(False):
             try:
                 pool = self._pool or self._new_pool()
@@ -94,15 +95,17 @@ class Runner:
                     scratch = self._board_scratch = _Memory(program.scratch * self.threads)
                 pool.begin()
                 try:
-                    self._native.run(program.address, addresses, pool.board.address, scratch.address, program.scratch)
+                    board = pool.board.address
+                    return run(program.address, addresses, arrays, board, scratch.address, program.scratch)
                 finally:
                     pool.end()
             finally:
                 self._owner.release()
-            return
         memory = self._take(program.scratch)
-        self._native.run(program.address, addresses, None, memory.address, 0)
-        self._scratches.append(memory)
+        try:
+            return run(program.address, addresses, arrays, None, memory.address, 0)
+        finally:
+            self._scratches.append(memory)
 
     def _new_pool(self) -> _Pool:
         pool = self._pool = _Pool(self.threads - 1)
@@ -131,30 +134,45 @@ class Program:
         scratch: bytes of scratch memory for each thread.
     """
 
-    def __init__(self, runner: Runner, commands: Sequence[Command], storages: int, scratch: int):
+    def __init__(
+        self, runner: Runner, commands: Sequence[Command], storages: int, scratch: int, table: ctypes.Array | None
+    ):
         encoded = encode(commands)
         self.parallel = encoded.parallel
         self.scratch = -(-scratch // _ALIGNMENT) * _ALIGNMENT
         self._runner = runner
         self._simple = not self.scratch and not (self.parallel and runner.threads > 1)
-        self._native_run = _native().run
-        self._pack = struct.Struct(f"{storages}P").pack
+        self._native_call = _native().call
+        self._addresses = ctypes.c_int64 * storages
         words = encoded.words
         self._words = (ctypes.c_int64 * max(1, len(words)))(*words)
-        head = (ctypes.addressof(self._words), len(words), storages, encoded.memories, encoded.depth)
+        self._table = table
+        head = (ctypes.addressof(self._words), len(words), storages, encoded.memories, encoded.depth, _start(table))
         self._head = (ctypes.c_int64 * len(head))(*head)
         self.address = ctypes.addressof(self._head)
 
-    def run(self, addresses: Sequence[int]) -> None:
-        """Runs it.
+    def call(self, addresses: int, arrays: tuple[np.ndarray, ...]) -> int:
+        """Runs it with arrays.
 
         Arguments:
-            addresses: of the storages. They must stay valid, and nobody else may write there, until this returns.
+            addresses: where the addresses of the other storages are. These and the arrays must stay valid, and nobody else
+                may write there, until this returns.
+
+        Returns:
+            0; or, if nothing was done since kernels can't read an array, its number, from 1.
         """
         if self._simple:  # nothing to get ready: the time of a call is Python's
-            self._native_run(self.address, self._pack(*addresses), None, None, 0)
-        else:
-            self._runner.run(self, self._pack(*addresses))
+            return self._native_call(self.address, addresses, arrays, None, None, 0)
+        return self._runner.run(self, addresses, arrays)
+
+    def run(self, addresses: Sequence[int] | ctypes.Array) -> None:
+        """Runs it, given the addresses of all storages, as words of 64 bits or as numbers."""
+        words = addresses if isinstance(addresses, ctypes.Array) else self._addresses(*addresses)
+        self._runner.run(self, ctypes.addressof(words), None)
+
+
+def _start(memory: ctypes.Array | None) -> int:
+    return 0 if memory is None else ctypes.addressof(memory)
 
 
 class _Memory:
@@ -258,7 +276,10 @@ class _Native:
         texts, externals = functions(platform.machine())
         addresses = engine().compile(texts, externals)
         word, pointer = ctypes.c_int64, ctypes.c_void_p
-        self.run = ctypes.CFUNCTYPE(None, pointer, ctypes.c_char_p, pointer, pointer, word)(addresses["asgfn_run"])
+        run, rest, objects = addresses["asgfn_run"], (pointer, pointer, word), ctypes.py_object
+        self.run = ctypes.CFUNCTYPE(word, pointer, pointer, pointer, *rest)(run)
+        self.call = ctypes.CFUNCTYPE(word, pointer, pointer, objects, *rest)(run)
+        self.gather = ctypes.CFUNCTYPE(word, pointer, objects, pointer)(addresses["asgfn_gather"])
         self.work = ctypes.CFUNCTYPE(None, pointer, word)(addresses["asgfn_work"])
         self.spin = ctypes.CFUNCTYPE(None, word)(addresses["asgfn_spin"])
 
@@ -266,6 +287,11 @@ class _Native:
 @lru_cache(maxsize=1)
 def _native() -> _Native:
     return _Native()
+
+
+def gather(table: ctypes.Array, arrays: tuple[np.ndarray, ...], addresses: ctypes.Array) -> int:
+    """Writes where arrays are; returns what `Program.call` does."""
+    return _native().gather(ctypes.addressof(table), arrays, ctypes.addressof(addresses))
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ Loops and branches around them are Python's meanwhile, so that each run of a ker
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def profile(program: Program, arguments: Callable[[], Sequence[np.ndarray]], rep
         def __init__(self, *given: Any):
             super().__init__(*given)
             self.rows = cut.rows
-            self.bases = [*self.bases, *[0] * (cut.storages - len(self.bases))]
+            self.bases = cut.addresses(*self.bases)
 
         def execute(self, steps: Sequence[Any]) -> None:
             for step in steps:
@@ -63,26 +64,27 @@ class _Cut:
 
     Attributes:
         rows: numbers of arrays that are a row of a storage; in any loop, since Python runs them all.
-        storages: how many addresses the programs are run with.
+        addresses: the type of the addresses that the programs are run with.
     """
 
     def __init__(self, program: Program):
         lists = Lists(program.numbers, program.addresses, program.runner.threads)
         commands = {step: lists.of([step]) for step in program.finished.kernels}
-        self.rows, self.storages = lists.rows, len(lists.numbers) + len(lists.rows)
+        storages = len(lists.numbers) + len(lists.rows)
+        self.rows, self.addresses = lists.rows, ctypes.c_int64 * storages
         self._programs = {
-            step: program.runner.program(command, self.storages, step.scratch) for step, command in commands.items()
+            step: program.runner.program(command, storages, step.scratch) for step, command in commands.items()
         }
-        nothing = program.runner.program([], self.storages)
-        bases = [0] * self.storages
+        nothing = program.runner.program([], storages)
+        bases = self.addresses()
         self._overhead = 0.0
         self._overhead = min(self._span(nothing, bases)[1] for _ in range(_TRIES))
 
-    def timed(self, step: Dispatch, bases: list[int]) -> tuple[float, float]:
+    def timed(self, step: Dispatch, bases: ctypes.Array) -> tuple[float, float]:
         """Runs a kernel: when it started and how long it took, in seconds."""
         return self._span(self._programs[step], bases)
 
-    def _span(self, program: native.Program, bases: list[int]) -> tuple[float, float]:
+    def _span(self, program: native.Program, bases: ctypes.Array) -> tuple[float, float]:
         start = time.perf_counter()
         program.run(bases)
         return start, max(0.0, time.perf_counter() - start - self._overhead)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
-import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asgfn.graph.asg import Asg
+from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray
 from backends.cpu import native
+from backends.cpu.arguments import plain, table_of
 from backends.cpu.compiling import compiled, function_name, host_target
 from backends.cpu.lists import Lists
 from backends.cpu.memory import ALIGNMENT, Block, Pool, address_of
 from backends.cpu.native import Runner
-from backends.cpu.running import Run, contiguous
+from backends.cpu.running import Run
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import (
-    INPUT,
+    CONSTANT,
     OUTPUT,
     TEMPORARY,
     Branch,
@@ -37,6 +39,20 @@ from backends.programs.steps import (
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()
+
+
+class _Workspace(NamedTuple):
+    """What a call of a program needs for itself.
+
+    Attributes:
+        words: the addresses of all storages that have them before a call.
+        address: of these.
+        block: memory for temporaries.
+    """
+
+    words: ctypes.Array
+    address: int
+    block: Block
 
 
 class Program:
@@ -58,21 +74,20 @@ class Program:
         self.numbers, self.rows = lists.numbers, lists.rows
         encoded = [(s, lists.of(s.steps)) for s in walk(finished.steps) if isinstance(s, Commands)]
         count = len(self.numbers) + len(self.rows)
-        self._native = {id(s): runner.program(c, count, lists.scratch) for s, c in encoded}
-        self._bases = [0] * count
         self._constants = {k: np.ascontiguousarray(c) for k, c in finished.constants.items()}
-        for storage, number in self.numbers.items():
-            if storage.kind == "constant":
-                self._bases[number] = address_of(self._constants[storage.number])
-        self._inputs = [
-            (k, self.numbers[s.root], t)
-            for k, (s, t) in enumerate(zip(finished.inputs, finished.in_types, strict=True))
-            if isinstance(s, Storage) and s.root in self.numbers
-        ]
+        self._words = ctypes.c_int64 * count
+        self._used = [k for k, s in enumerate(finished.inputs) if isinstance(s, Storage) and s.root in self.numbers]
         self._new = self._new_arrays()
-        self._workspaces: list[tuple[Block | None, list[int]]] = []
-        self._lock = threading.Lock()
-        self._is_simple = len(finished.steps) == 1 and len(encoded) == 1 and not finished.slots
+        self._table = table_of(
+            [(self.numbers[finished.inputs[k].root], finished.in_types[k].dtype) for k in self._used]  # type: ignore[union-attr]
+            + [(number, t.dtype) for number, t, _ in self._new]
+        )
+        self._native = {id(s): runner.program(c, count, lists.scratch, self._table) for s, c in encoded}
+        self._results = self._where_results_are()
+        self._workspaces: list[_Workspace] = []  # that no call uses
+        self._shared = None if finished.temporaries else self._new_workspace()
+        is_simple = len(finished.steps) == 1 and len(encoded) == 1 and not finished.slots
+        self._whole = self._native[id(encoded[0][0])] if is_simple else None
         self._warn()
 
     def _storages(self) -> list[Storage]:
@@ -110,80 +125,104 @@ class Program:
         return self._native[id(step)]
 
     # ------------------------------------------------------------------ running
-    def _take_workspace(self) -> tuple[Block | None, list[int]]:
+    def _new_workspace(self) -> _Workspace:
         """Memory for temporaries, and the addresses that are known with it."""
-        with self._lock:
-            if self._workspaces:
-                return self._workspaces.pop()
-        bases = list(self._bases)
+        words = self._words()
         starts, total = [], 0
         for nbytes in self.finished.temporaries:
             starts.append(total)
             total += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        block = Block(total) if total else None
+        block = Block(total)
         for storage, number in self.numbers.items():
-            if storage.kind == TEMPORARY:
-                assert block is not None
-                bases[number] = block.address + starts[storage.number]
-        return block, bases
+            if storage.kind == CONSTANT:
+                words[number] = address_of(self._constants[storage.number])
+            elif storage.kind == TEMPORARY:
+                words[number] = block.address + starts[storage.number]
+        return _Workspace(words, ctypes.addressof(words), block)
+
+    def _where_results_are(self) -> list[tuple[int, np.ndarray | None, ArrayType | None]]:
+        """For each result the number of the array that has it, among those of a call, or that of its slot if these are
+        host arrays, below 0; or the array, a constant; and its type where that array has another one."""
+        finished, found = self.finished, []
+        place = {finished.inputs[k].root: (i, finished.in_types[k]) for i, k in enumerate(self._used)}  # type: ignore[union-attr]
+        numbers = {number: s for s, number in self.numbers.items()}
+        for i, (number, t, _) in enumerate(self._new, len(self._used)):
+            place[numbers[number]] = i, t
+        for where, t in zip(finished.outputs, finished.out_types, strict=True):
+            constant, has = None, t
+            if isinstance(where, int):
+                k = -1 - where
+            elif where.root.kind == CONSTANT:
+                k, constant = 0, self._constants[where.root.number]
+                has = constant  # type: ignore[assignment]
+            else:
+                k, has = place[where.root]
+            found.append((k, constant, None if has.shape == t.shape and has.dtype == t.dtype else t))
+        return found
 
     def __call__(self, buffers: Sequence[Any]) -> list[np.ndarray]:
         """Results for arguments. Donated ones may be overwritten."""
-        return self.call(buffers, None if self._is_simple else Run)
+        whole = self._whole
+        if whole is None:
+            return self.call(buffers, Run)
+        arrays = self._arrays(buffers)
+        workspace = self._shared or self._take_workspace()
+        while wrong := whole.call(workspace.address, arrays):
+            arrays = self._with_plain(arrays, wrong - 1)
+        if workspace is not self._shared:
+            self._workspaces.append(workspace)
+        return self._results_of(arrays, ())
 
-    def call(self, buffers: Sequence[Any], runs: type[Run] | None) -> list[np.ndarray]:
-        """Results for arguments, by a class of runs, or by native code alone."""
-        inputs = list(buffers)
-        block, known = self._take_workspace()
-        bases = list(known)
-        for k, number, t in self._inputs:
-            inputs[k], bases[number] = contiguous(inputs[k], t)
-            if k in self.finished.overwritten and not self._is_ours(inputs[k]):
-                inputs[k] = inputs[k].copy()
-                bases[number] = address_of(inputs[k])
-        arrays: dict[int, np.ndarray] = {}
-        pool = self.pool
-        for number, t, nbytes in self._new:
-            arrays[number], bases[number] = pool.array(t.shape, t.dtype, nbytes)
+    def call(self, buffers: Sequence[Any], runs: type[Run]) -> list[np.ndarray]:
+        """Results for arguments, by a class of runs."""
+        arrays = self._arrays(buffers)
+        workspace = self._shared or self._take_workspace()
+        words = self._words.from_buffer_copy(workspace.words)
+        while wrong := native.gather(self._table, arrays, words):
+            arrays = self._with_plain(arrays, wrong - 1)
+        run = runs(self, words, buffers)
         try:
-            if runs is None:
-                (native_program,) = self._native.values()
-                native_program.run(bases)
-                env: list[Any] = []
-            else:
-                run = runs(self, bases, inputs)
-                run.execute(self.finished.steps)
-                env = run.env
+            run.execute(self.finished.steps)
         finally:
-            with self._lock:
-                self._workspaces.append((block, known))
-        return [
-            self._result(where, t, arrays, inputs, env)
-            for where, t in zip(self.finished.outputs, self.finished.out_types, strict=True)
-        ]
+            if workspace is not self._shared:
+                self._workspaces.append(workspace)
+        return self._results_of(arrays, run.env)
+
+    def _take_workspace(self) -> _Workspace:
+        try:
+            return self._workspaces.pop()
+        except IndexError:
+            return self._new_workspace()
+
+    def _arrays(self, buffers: Sequence[Any]) -> tuple[np.ndarray, ...]:
+        """The arrays of a call: arguments on which kernels work, and those that are new."""
+        if self.finished.overwritten:
+            buffers = list(buffers)
+            for k in self.finished.overwritten:
+                if not self._is_ours(buffers[k]):
+                    buffers[k] = buffers[k].copy()
+        new = self.pool.array
+        return (*[buffers[k] for k in self._used], *[new(t.shape, t.dtype, nbytes) for _, t, nbytes in self._new])
+
+    def _with_plain(self, arrays: tuple[np.ndarray, ...], k: int) -> tuple[np.ndarray, ...]:
+        """The arrays of a call with an argument in the layout that kernels read."""
+        t = self.finished.in_types[self._used[k]]
+        return (*arrays[:k], plain(arrays[k], t), *arrays[k + 1 :])
 
     def _is_ours(self, array: np.ndarray) -> bool:
         """Whether the memory of an argument that was given away may be written to: the array has memory of its own, or a
         block that no other array sees. A view's belongs to somebody else, and may be a file's that is only read."""
         return array.base is None or self.pool.is_only_view(array)
 
-    def _result(
-        self, where: Storage | int, t: Any, arrays: dict[int, np.ndarray], inputs: Sequence[np.ndarray], env: list[Any]
-    ) -> np.ndarray:
-        if isinstance(where, int):
-            return np.asarray(env[where], t.dtype).reshape(t.shape)
-        root = where.root
-        if root.kind == INPUT:
-            found = inputs[root.number]
-        elif root.kind == OUTPUT:
-            found = arrays[self.numbers[root]]
-        else:
-            found = self._constants[root.number]
-        return (
-            found
-            if found.shape == t.shape and found.dtype == t.dtype
-            else found.reshape(-1).view(t.dtype).reshape(t.shape)
-        )
+    def _results_of(self, arrays: Sequence[np.ndarray], env: Sequence[Any]) -> list[np.ndarray]:
+        found = []
+        for (k, constant, t), out in zip(self._results, self.finished.out_types, strict=True):
+            if k < 0:
+                found.append(np.asarray(env[-1 - k], out.dtype).reshape(out.shape))
+                continue
+            array = arrays[k] if constant is None else constant
+            found.append(array if t is None else array.reshape(-1).view(t.dtype).reshape(t.shape))
+        return found
 
     # ------------------------------------------------------------------ what people can ask
     def as_text(self) -> str:

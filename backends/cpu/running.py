@@ -11,7 +11,6 @@ import numpy as np
 from asgfn.errors import AsgError
 from asgfn.graph.types import ArrayType
 from asgfn.tracing.trace import check_finite
-from backends.cpu.memory import address_of
 from backends.numpy.program import plan as host_plan
 from backends.programs.steps import Branch, Check, Commands, Download, Host, Loop, Upload, While
 
@@ -28,7 +27,7 @@ class Run:
         rows: numbers of arrays that are a row of a storage, in loops that Python runs.
     """
 
-    def __init__(self, program: Program, bases: list[int], inputs: Sequence[np.ndarray]):
+    def __init__(self, program: Program, bases: ctypes.Array, inputs: Sequence[np.ndarray]):
         self.program, self.bases, self.rows = program, bases, program.rows
         self.env: list[Any] = [None] * program.finished.slots
         for slot, value in program.finished.fixed.items():
@@ -107,14 +106,3 @@ class Run:
                     graph, slots = step.hunt
                     host_plan(graph)([np.asarray(self.env[k]) for k in slots])  # names the operation inside
                 raise
-
-
-def contiguous(value: Any, t: ArrayType) -> tuple[np.ndarray, int]:
-    """An argument as kernels read it, and its address."""
-    if value.__class__ is not np.ndarray or value.dtype != t.dtype or not value.flags.c_contiguous:
-        value = np.ascontiguousarray(value, t.dtype).reshape(t.shape)
-    address = address_of(value)
-    if address % t.dtype.itemsize:
-        value = value.copy()
-        address = address_of(value)
-    return value, address

@@ -11,6 +11,7 @@ has no processor to run on holds nothing up.
 
 from __future__ import annotations
 
+from backends.cpu.arguments import GATHER
 from backends.cpu.commands import BRANCH, COPY, FILL, LOOP, RUN, WHILE
 from backends.llvm.host import address_of
 
@@ -52,6 +53,7 @@ def functions(machine: str) -> tuple[dict[str, str], dict[str, int]]:
         "asgfn_place": _PLACE,
         "asgfn_swap": _SWAP,
         "asgfn_execute": _EXECUTE,
+        "asgfn_gather": GATHER,
         "asgfn_run": _RUN,
     }
     values = {"PAUSE": pause, "NAP": str(unit)}
@@ -488,18 +490,22 @@ out:
 }
 """
 
-# void run(program, addresses, board, scratch, stride): a program.
-# `program` is five words: where its commands are, how many words, storages, memories of a kernel, and loops in each other.
-# Storages, rows and a kernel's memories are on this thread's stack: a program may run several times at once.
+# i64 run(program, addresses, objects, board, scratch, stride): a program, with the arrays of the tuple `objects` if it is not
+# null. It returns 0, or, without having done anything, what `gather` says of an array that kernels can't read.
+# `program` is six words: where its commands are, how many words, storages, memories of a kernel, and loops in each other, and
+# the table for `gather`. Storages, rows and a kernel's memories are on this thread's stack: a program may run several times
+# at once.
 _RUN = """
 declare void @asgfn_execute(ptr, i64, i64, ptr, ptr, ptr, ptr, ptr)
+declare i64 @asgfn_gather(ptr, ptr, ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-define void @asgfn_run(ptr %program, ptr %addresses, ptr %board, ptr %scratch, i64 %stride) nounwind {
+define i64 @asgfn_run(ptr %program, ptr %addresses, ptr %objects, ptr %board, ptr %scratch, i64 %stride) nounwind {
 entry:
   %length.p = getelementptr i64, ptr %program, i64 1
   %storages.p = getelementptr i64, ptr %program, i64 2
   %most.p = getelementptr i64, ptr %program, i64 3
   %depth.p = getelementptr i64, ptr %program, i64 4
+  %table.p = getelementptr i64, ptr %program, i64 5
   %words = load ptr, ptr %program, align 8
   %length = load i64, ptr %length.p, align 8
   %storages = load i64, ptr %storages.p, align 8
@@ -510,6 +516,16 @@ entry:
   %rows = alloca i64, i64 %depth, align 64
   %size = shl i64 %storages, 3
   call void @llvm.memcpy.p0.p0.i64(ptr %bases, ptr %addresses, i64 %size, i1 false)
+  %known = icmp eq ptr %objects, null
+  br i1 %known, label %start, label %gather
+gather:
+  %table = load ptr, ptr %table.p, align 8
+  %bad = call i64 @asgfn_gather(ptr %table, ptr %objects, ptr %bases)
+  %good = icmp eq i64 %bad, 0
+  br i1 %good, label %start, label %refuse
+refuse:
+  ret i64 %bad
+start:
   %alone = icmp eq ptr %board, null
   br i1 %alone, label %go, label %begin
 begin:
@@ -528,6 +544,6 @@ finish:
   store atomic i64 0, ptr %active.end.p release, align 8
   br label %end
 end:
-  ret void
+  ret i64 0
 }
 """
