@@ -41,8 +41,8 @@ class Executable(Protocol):
         """Bytes: ``arguments``, ``outputs``, ``constants``, ``temporaries`` (peak), ``total``."""
         ...
 
-    # Those of backends that keep arrays also have `run(arrays, out_types) -> arrays`, which deletes donated ones. What a
-    # backend knows besides is in `kernels`, `host_nodes` and `profile(arrays, repeats)`.
+    # If there is `run(arrays, out_types) -> arrays`, which deletes donated ones, it is called instead; backends that keep
+    # arrays have it. What a backend knows besides is in `kernels`, `host_nodes` and `profile(arrays, repeats)`.
 
 
 class Backend(Protocol):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any
 
 import numpy as np
 
-from asgfn.backend import Backend, backend_of, get_backend, keeps_arrays, open_early
+from asgfn.backend import Backend, backend_of, get_backend, open_early
 from asgfn.config import config
 from asgfn.errors import BackendError, TransformError
 from asgfn.graph.asg import Asg
@@ -30,7 +31,7 @@ from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
 class _Entry:
     """What is remembered for one kind of arguments."""
 
-    __slots__ = ("asg", "donated", "executable", "keeps_arrays", "out_tree", "out_types")
+    __slots__ = ("asg", "donated", "executable", "out_tree", "out_types", "run")
 
     def __init__(self, asg: Asg, out_tree: Any):
         self.asg = asg
@@ -38,7 +39,7 @@ class _Entry:
         self.out_types = asg.out_types
         self.executable: Any = None
         self.donated: list[bool] = []  # which inputs the call may overwrite; known once compiled
-        self.keeps_arrays = False  # whether arguments and results are arrays, which stay where they are
+        self.run: Any = None  # the executable's, if it has one: from arrays to arrays
 
 
 def _report(message: str, *args: Any) -> None:
@@ -88,8 +89,9 @@ def _buffers(leaves: Sequence[Any], donated: Sequence[bool]) -> list[Any]:
     """What a program is called with. Donated memory that somebody else sees too is copied: a view of it, a graph that
     holds it as a constant, NumPy, or another argument of the same call must not change when the program writes there.
     A scalar may be one of those that `as_array` and `constant` remember, so that everybody may have it."""
+    often = Counter(map(id, leaves))
     shared = [
-        given and (x.ndim == 0 or _references(x) > _NOBODY_ELSE or sum(x is y for y in leaves) > 1)
+        given and (x.ndim == 0 or _references(x) > _NOBODY_ELSE or often[id(x)] > 1)
         for x, given in zip(leaves, donated or [False] * len(leaves), strict=True)
     ]
     return [
@@ -178,8 +180,8 @@ class Jitted:
         executable = entry.executable
         if executable is None:
             executable = entry.executable = self._compile(entry, args, kwargs)
-        if entry.keeps_arrays:
-            return tree_unflatten(entry.out_tree, executable.run(leaves, entry.out_types))
+        if entry.run is not None:
+            return tree_unflatten(entry.out_tree, entry.run(leaves, entry.out_types))
         if self._donates:
             outs = executable(_buffers(leaves, entry.donated))
             _delete(leaves, entry.donated)
@@ -245,7 +247,7 @@ class Jitted:
         entry.donated = self._donated(args, kwargs)
         backend = get_backend(self._backend)
         executable = backend.compile(entry.asg, entry.donated)
-        entry.keeps_arrays = keeps_arrays(backend)
+        entry.run = getattr(executable, "run", None)
         if config.log_compiles:
             types = ", ".join(map(str, entry.asg.inputs))
             _report(
@@ -443,7 +445,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         arrays, leaves = self._arrays(args, kwargs)
         lowered = self._lowered
-        if keeps_arrays(self._backend):
+        if hasattr(self.executable, "run"):
             return tree_unflatten(lowered.out_tree, self.executable.run(arrays, lowered._entry.out_types))
         outs = self.executable(_buffers(arrays, lowered._donated))
         _delete(leaves, lowered._donated)

@@ -3,6 +3,7 @@
 from asgfn.tracing.array import Array as Array
 from asgfn.tracing.array import ConcreteArray as ConcreteArray
 from asgfn.tracing.array import concrete as concrete
+from asgfn.tracing.array import concretes as concretes
 from asgfn.tracing.array import reject as reject
 from asgfn.tracing.array import resident as resident
 from asgfn.tracing.array import residents as residents

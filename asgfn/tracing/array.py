@@ -179,6 +179,11 @@ def concrete(value: np.ndarray, aval: ArrayType) -> ConcreteArray:
     return array
 
 
+def concretes(values: Sequence[np.ndarray], avals: Sequence[ArrayType]) -> list[ConcreteArray]:
+    """Wraps NumPy arrays that nobody else will write to: for many of them, faster than `concrete`."""
+    return residents(values, avals, None)
+
+
 def resident(buffer: Any, aval: ArrayType, home: Any) -> ConcreteArray:
     """Wraps a backend's buffer; one that is a NumPy array is in the host's memory."""
     if type(buffer) is np.ndarray:
@@ -191,7 +196,7 @@ def resident(buffer: Any, aval: ArrayType, home: Any) -> ConcreteArray:
 
 
 def residents(buffers: Sequence[Any], avals: Sequence[ArrayType], home: Any) -> list[ConcreteArray]:
-    """Wraps buffers of one backend, none of which is a NumPy array: for many of them, faster than `resident`."""
+    """Wraps buffers of one backend, which all are where it has arrays: for many of them, faster than `resident`."""
     arrays = list(map(_new, repeat(ConcreteArray, len(avals))))
     for array, buffer, aval in zip(arrays, buffers, avals, strict=True):
         array.buffer = buffer

@@ -58,6 +58,7 @@ class Pool:
     def __init__(self, most_free: int = MOST_FREE) -> None:
         self.most_free = most_free
         self._blocks: OrderedDict[int, list[Block]] = OrderedDict()
+        self._owners: dict[int, Block] = {}  # by the identity of their owners
         self._lock = threading.Lock()
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> np.ndarray:
@@ -70,10 +71,8 @@ class Pool:
     def is_only_view(self, array: np.ndarray) -> bool:
         """Whether an array is on a block of the pool, and no other array is."""
         with self._lock:
-            for block in self._blocks.get(array.nbytes, ()):
-                if block.owner is array.base:
-                    return block.references() == _ALONE + 1
-        return False
+            block = self._owners.get(id(array.base))
+            return block is not None and block.owner is array.base and block.references() == _ALONE + 1
 
     def _take(self, nbytes: int) -> Block:
         """A block that nobody sees; it belongs to the pool, whoever makes an array of it has it."""
@@ -87,6 +86,7 @@ class Pool:
                 return block
         self._trim(nbytes)
         block = Block(nbytes)
+        self._owners[id(block.owner)] = block
         blocks.append(block)
         return block
 
@@ -98,9 +98,11 @@ class Pool:
             if total + wanted <= self.most_free:
                 return
             self._blocks[size].remove(block)
+            del self._owners[id(block.owner)]
             total -= size
 
     def clear(self) -> None:
         """Forgets all blocks; those that are seen live as long as that."""
         with self._lock:
             self._blocks.clear()
+            self._owners.clear()

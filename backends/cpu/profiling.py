@@ -55,7 +55,7 @@ def profile(program: Program, arguments: Callable[[], Sequence[np.ndarray]], rep
         values = list(arguments())
         for k in program.finished.overwritten:
             values[k] = values[k].copy()
-        program.call(values, Timed)
+        program.call(values, runs=Timed)
     return profile_of(program.finished, calls[1:])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
-from asgfn.tracing import ConcreteArray
+from asgfn.tracing import ConcreteArray, concretes
 from backends.cpu import native
 from backends.cpu.arguments import plain, table_of
 from backends.cpu.compiling import compiled, function_name, host_target
@@ -21,6 +21,7 @@ from backends.cpu.native import Runner
 from backends.cpu.running import Run
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
+from backends.programs.donation import NOBODY_ELSE, delete, most_references
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import (
     CONSTANT,
@@ -66,7 +67,7 @@ class Program:
     """
 
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
-        self.asg, self.runner, self.pool = asg, runner, pool
+        self.asg, self.donated, self.runner, self.pool = asg, donated, runner, pool
         self.finished = finished = compiled(asg, donated, debug)
         texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
         self.addresses = engine.compile(texts | called_by(texts.values()))
@@ -76,10 +77,12 @@ class Program:
         count = len(self.numbers) + len(self.rows)
         self._constants = {k: np.ascontiguousarray(c) for k, c in finished.constants.items()}
         self._words = ctypes.c_int64 * count
-        self._used = [k for k, s in enumerate(finished.inputs) if isinstance(s, Storage) and s.root in self.numbers]
+        self._read = [k for k, s in enumerate(finished.inputs) if isinstance(s, Storage) and s.root in self.numbers]
+        self._unread = sorted({*range(len(finished.inputs))}.difference(self._read))
+        self._has_scalars = any(not finished.in_types[k].ndim for k in finished.overwritten)
         self._new = self._new_arrays()
         self._table = table_of(
-            [(self.numbers[finished.inputs[k].root], finished.in_types[k].dtype) for k in self._used]  # type: ignore[union-attr]
+            [(self.numbers[finished.inputs[k].root], finished.in_types[k].dtype) for k in self._read]  # type: ignore[union-attr]
             + [(number, t.dtype) for number, t, _ in self._new]
         )
         self._native = {id(s): runner.program(c, count, lists.scratch, self._table) for s, c in encoded}
@@ -144,9 +147,9 @@ class Program:
         """For each result the number of the array that has it, among those of a call, or that of its slot if these are
         host arrays, below 0; or the array, a constant; and its type where that array has another one."""
         finished, found = self.finished, []
-        place = {finished.inputs[k].root: (i, finished.in_types[k]) for i, k in enumerate(self._used)}  # type: ignore[union-attr]
+        place = {finished.inputs[k].root: (i, finished.in_types[k]) for i, k in enumerate(self._read)}  # type: ignore[union-attr]
         numbers = {number: s for s, number in self.numbers.items()}
-        for i, (number, t, _) in enumerate(self._new, len(self._used)):
+        for i, (number, t, _) in enumerate(self._new, len(self._read)):
             place[numbers[number]] = i, t
         for where, t in zip(finished.outputs, finished.out_types, strict=True):
             constant, has = None, t
@@ -162,31 +165,56 @@ class Program:
 
     def __call__(self, buffers: Sequence[Any]) -> list[np.ndarray]:
         """Results for arguments. Donated ones may be overwritten."""
-        whole = self._whole
-        if whole is None:
-            return self.call(buffers, Run)
-        arrays = self._arrays(buffers)
-        workspace = self._shared or self._take_workspace()
-        while wrong := whole.call(workspace.address, arrays):
-            arrays = self._with_plain(arrays, wrong - 1)
-        if workspace is not self._shared:
-            self._workspaces.append(workspace)
-        return self._results_of(arrays, ())
+        return self.call(list(buffers))
 
-    def call(self, buffers: Sequence[Any], runs: type[Run]) -> list[np.ndarray]:
-        """Results for arguments, by a class of runs."""
-        arrays = self._arrays(buffers)
+    def run(self, arrays: Sequence[ConcreteArray], out_types: Sequence[ArrayType]) -> list[ConcreteArray]:
+        """Results for arrays. Donated ones are deleted."""
+        buffers = [x.buffer for x in arrays]
+        overwritten = self.finished.overwritten
+        # all at once first, since it is rare that somebody else sees one
+        if overwritten and (most_references(buffers, overwritten) > NOBODY_ELSE or self._has_scalars):
+            for k in overwritten:
+                if most_references(buffers, (k,)) > NOBODY_ELSE or not arrays[k].aval.ndim:
+                    buffers[k] = plain(arrays[k].value, arrays[k].aval)
+        outs = self.call(buffers, arrays)
+        delete(arrays, self.donated)
+        return concretes(outs, out_types)
+
+    def call(
+        self, buffers: list[Any], arrays: Sequence[ConcreteArray] = (), runs: type[Run] | None = None
+    ) -> list[np.ndarray]:
+        """Results for arguments.
+
+        Arguments:
+            buffers: the arguments.
+            arrays: those that have them, if they shall keep what is copied because kernels can't read it where it is.
+            runs: what runs the program, if that shall not be native code as far as that is possible.
+        """
+        for k in self._unread:  # kernels do not look at them, so native code does not either
+            if buffers[k].__class__ is not np.ndarray:
+                buffers[k] = arrays[k].value if arrays else np.asarray(buffers[k])
+        for k in self.finished.overwritten:
+            if not self._is_ours(buffers[k]):
+                buffers[k] = plain(buffers[k], self.finished.in_types[k])
+        new, whole = self.pool.array, self._whole
+        found = (*[buffers[k] for k in self._read], *[new(t.shape, t.dtype, nbytes) for _, t, nbytes in self._new])
         workspace = self._shared or self._take_workspace()
-        words = self._words.from_buffer_copy(workspace.words)
-        while wrong := native.gather(self._table, arrays, words):
-            arrays = self._with_plain(arrays, wrong - 1)
-        run = runs(self, words, buffers)
+        env: Sequence[Any] = ()
         try:
-            run.execute(self.finished.steps)
+            if whole is not None and runs is None:
+                while wrong := whole.call(workspace.address, found):
+                    found = self._with_plain(found, wrong - 1, arrays)
+            else:
+                words = self._words.from_buffer_copy(workspace.words)
+                while wrong := native.gather(self._table, found, words):
+                    found = self._with_plain(found, wrong - 1, arrays)
+                run = (runs or Run)(self, words, buffers)
+                run.execute(self.finished.steps)
+                env = run.env
         finally:
             if workspace is not self._shared:
                 self._workspaces.append(workspace)
-        return self._results_of(arrays, run.env)
+        return self._results_of(found, env)
 
     def _take_workspace(self) -> _Workspace:
         try:
@@ -194,20 +222,15 @@ class Program:
         except IndexError:
             return self._new_workspace()
 
-    def _arrays(self, buffers: Sequence[Any]) -> tuple[np.ndarray, ...]:
-        """The arrays of a call: arguments on which kernels work, and those that are new."""
-        if self.finished.overwritten:
-            buffers = list(buffers)
-            for k in self.finished.overwritten:
-                if not self._is_ours(buffers[k]):
-                    buffers[k] = buffers[k].copy()
-        new = self.pool.array
-        return (*[buffers[k] for k in self._used], *[new(t.shape, t.dtype, nbytes) for _, t, nbytes in self._new])
-
-    def _with_plain(self, arrays: tuple[np.ndarray, ...], k: int) -> tuple[np.ndarray, ...]:
+    def _with_plain(
+        self, found: tuple[np.ndarray, ...], place: int, arrays: Sequence[ConcreteArray]
+    ) -> tuple[np.ndarray, ...]:
         """The arrays of a call with an argument in the layout that kernels read."""
-        t = self.finished.in_types[self._used[k]]
-        return (*arrays[:k], plain(arrays[k], t), *arrays[k + 1 :])
+        k = self._read[place]
+        copy = plain(arrays[k].value if arrays else found[place], self.finished.in_types[k])
+        if arrays and arrays[k].home is None and k not in self.finished.overwritten:
+            arrays[k].buffer = copy  # or each call would copy it
+        return (*found[:place], copy, *found[place + 1 :])
 
     def _is_ours(self, array: np.ndarray) -> bool:
         """Whether the memory of an argument that was given away may be written to: the array has memory of its own, or a

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
-from itertools import compress
+from collections.abc import Sequence
 from typing import Any, Protocol
-
-import numpy as np
 
 from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
-from asgfn.tracing import ConcreteArray, concrete, resident, residents
+from asgfn.tracing import ConcreteArray, resident, residents
+from backends.programs.donation import NOBODY_ELSE, delete, most_references
 from backends.programs.finish import Finished
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import Host, walk
@@ -39,15 +36,6 @@ def warn_of_host_nodes(finished: Finished) -> None:
             _log.warning(
                 "wgpu: %s%s runs on the host, which takes a round trip, because %s", step.name, place, step.why
             )
-
-
-def _most_references(buffers: Sequence[Any], numbers: Iterable[int]) -> int:
-    """The largest number of references that one of these buffers has."""
-    return max(map(sys.getrefcount, [buffers[k] for k in numbers]), default=0)
-
-
-# of a buffer that an array and a list have
-_NOBODY_ELSE = (lambda x: _most_references([x.buffer], (0,)))(concrete(np.zeros(()), ArrayType((), np.float64)))
 
 
 def _tune(device: Device, graph: Asg) -> None:
@@ -103,9 +91,7 @@ class Program:
         """Results for arrays, which stay where they are. Donated ones are deleted."""
         built = self.built
         outs = built.call(self.place(built, arrays))
-        for x in compress(arrays, self.donated):
-            if x.home is not None or x.aval.ndim:
-                x.buffer = x.mirror = None  # as `delete` does
+        delete(arrays, self.donated)
         if built.keeps_results:
             return residents(outs, out_types, self.backend)
         return [resident(out, t, self.backend) for out, t in zip(outs, out_types, strict=True)]
@@ -119,9 +105,9 @@ class Program:
         for k in elsewhere:
             placed[k] = self._from_host(device, built.needed[k], k, arrays[k])
         # all at once first, since it is rare that somebody else sees one
-        if _most_references(placed, built.finished.overwritten) > _NOBODY_ELSE:
+        if most_references(placed, built.finished.overwritten) > NOBODY_ELSE:
             for k in built.finished.overwritten:
-                if _most_references(placed, (k,)) > _NOBODY_ELSE:
+                if most_references(placed, (k,)) > NOBODY_ELSE:
                     placed[k] = duplicate(placed[k])
         return placed
 
