@@ -356,6 +356,22 @@ def test_who_sees_a_result_keeps_its_memory() -> None:
         np.testing.assert_allclose(np.asarray(result), np.asarray(x) * k + 1, rtol=1e-6)
 
 
+def test_an_argument_is_copied_once_if_kernels_cannot_read_it() -> None:
+    x, f = jnp.ones((3, LARGE)), jit(lambda x: x * 2)
+    assert not x.buffer.flags.c_contiguous  # one number that is seen everywhere
+    assert_same(f(x), jnp.full((3, LARGE), 2.0))
+    kept = x.buffer
+    assert kept.flags.c_contiguous and f(x) is not None and x.buffer is kept
+
+
+def test_a_deleted_argument_is_missed_even_if_nobody_reads_it() -> None:
+    x, y, f = own(8), own(8), jit(lambda x, y: x + 1)
+    f(x, y)
+    y.delete()
+    with pytest.raises(DeletedArrayError):
+        f(x, y)
+
+
 def test_memory_that_nobody_sees_does_not_grow_without_bound(cpu: Any) -> None:
     pool = type(cpu.pool)(most_free=1 << 20)
     for k in range(50):

@@ -40,6 +40,7 @@ from backends.programs.steps import (
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()
+_ARRAYS = frozenset({np.ndarray})
 
 
 class _Workspace(NamedTuple):
@@ -87,6 +88,10 @@ class Program:
         )
         self._native = {id(s): runner.program(c, count, lists.scratch, self._table) for s, c in encoded}
         self._results = self._where_results_are()
+        # which is the rule: each result is an array that is new, in this order
+        new = [*range(len(self._read), len(self._read) + len(self._new))]
+        self._are_new = [k for k, constant, t in self._results if constant is None and t is None] == new
+        self._are_new &= len(new) == len(self._results)
         self._workspaces: list[_Workspace] = []  # that no call uses
         self._shared = None if finished.temporaries else self._new_workspace()
         is_simple = len(finished.steps) == 1 and len(encoded) == 1 and not finished.slots
@@ -190,8 +195,9 @@ class Program:
             arrays: those that have them, if they shall keep what is copied because kernels can't read it where it is.
             runs: what runs the program, if that shall not be native code as far as that is possible.
         """
-        for k in self._unread:  # kernels do not look at them, so native code does not either
-            if buffers[k].__class__ is not np.ndarray:
+        # native code does not look at what kernels do not look at
+        if self._unread and not _ARRAYS.issuperset(map(type, buffers)):
+            for k in self._unread:
                 buffers[k] = arrays[k].value if arrays else np.asarray(buffers[k])
         for k in self.finished.overwritten:
             if not self._is_ours(buffers[k]):
@@ -238,6 +244,8 @@ class Program:
         return array.base is None or self.pool.is_only_view(array)
 
     def _results_of(self, arrays: Sequence[np.ndarray], env: Sequence[Any]) -> list[np.ndarray]:
+        if self._are_new:
+            return [*arrays[len(self._read) :]]
         found = []
         for (k, constant, t), out in zip(self._results, self.finished.out_types, strict=True):
             if k < 0:
