@@ -359,7 +359,7 @@ def test_who_sees_a_result_keeps_its_memory() -> None:
 def test_an_argument_is_copied_once_if_kernels_cannot_read_it() -> None:
     x, f = jnp.ones((3, LARGE)), jit(lambda x: x * 2)
     assert not x.buffer.flags.c_contiguous  # one number that is seen everywhere
-    assert_same(f(x), jnp.full((3, LARGE), 2.0))
+    assert np.all(np.asarray(f(x)) == 2)
     kept = x.buffer
     assert kept.flags.c_contiguous and f(x) is not None and x.buffer is kept
 
