@@ -52,7 +52,7 @@ _COST_BY_NAME = {
 
 # In the same unit, an arithmetic operation: reading an element from memory once more.
 LOAD_COST = 8
-# What a scalar may cost to be computed wherever it is used: it does not vary along a loop, so each thread does it once.
+# What a scalar may cost to be computed wherever it is used, if nobody says otherwise.
 SCALAR_COST = 48
 
 

@@ -30,6 +30,8 @@ class FusionLimits:
         max_grouped: elements of a reduction that may be grouped with independent ones.
         max_recomputed: arithmetic operations that readers may do again, all together, instead of loading a value that
             would have to be kept for them.
+        max_scalar: what a scalar may cost to be computed wherever it is used: it does not vary along a loop, so each thread
+            does it once. Where kernels are cheap to start, one for it makes those that use it smaller.
     """
 
     max_operands: int = 64
@@ -37,6 +39,7 @@ class FusionLimits:
     max_row: int = 1 << 14
     max_grouped: int = 1 << 20
     max_recomputed: int = 4 * LOAD_COST
+    max_scalar: int = SCALAR_COST
 
 
 class Context(Protocol):

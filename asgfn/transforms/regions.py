@@ -28,7 +28,6 @@ from asgfn.transforms.region_roles import (
     LOAD_COST,
     OPAQUE,
     REDUCTION,
-    SCALAR_COST,
     VIEW,
     cost_of,
     role_of,
@@ -120,7 +119,7 @@ class Partitioner:
             elif role == ELEMENTWISE and len(node.out_types) == 1:
                 free = not any(self.sources[i] for i in node.inputs) and spent <= LOAD_COST
                 scalar = not shape and all(fixed_only[i] and not types[i].shape for i in node.inputs)
-                repeat = free or (scalar and spent <= SCALAR_COST)
+                repeat = free or (scalar and spent <= self.limits.max_scalar)
             else:
                 repeat = False
             self.inlined.append(repeat)

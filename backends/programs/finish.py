@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from asgfn.backend import get_backend
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.transforms.fuse import fuse_graph
+from asgfn.transforms.region_roles import LOAD_COST
 from asgfn.transforms.region_rules import FusionLimits
 from asgfn.transforms.simplify import simplify
 from backends.numpy.program import fold
@@ -76,6 +78,8 @@ def partitioned(asg: Asg, machine: Machine, donated: Sequence[bool]) -> Asg:
     graph = without_small_branches(simplify(asg, fold))
     # one is left for what a kernel may need besides (partial results)
     limits = FusionLimits(max_operands=machine.target.buffers - 1)
+    if machine.target.simd:  # a kernel is a call of a function
+        limits = replace(limits, max_scalar=LOAD_COST)
     return with_late_updates(fuse_graph(machine.recognise(simplify(graph, fold), machine.target), limits), donated)
 
 
