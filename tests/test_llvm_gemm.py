@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -14,9 +15,11 @@ import pytest
 
 binding = pytest.importorskip("llvmlite.binding")
 
+import asgfn  # noqa: E402
 from backends.llvm.engine import Engine  # noqa: E402
 from backends.llvm.gemm import gemm_functions  # noqa: E402
 from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
+from backends.llvm.strips import row_by_row  # noqa: E402
 
 TYPES = {"float": np.float32, "double": np.float64}
 _I, _P = ctypes.c_int64, ctypes.c_void_p
@@ -308,3 +311,37 @@ def test_blocks_for_threads() -> None:
     assert tall.columns == 16 and 1024 <= tall.rows < 1100 and not tall.packing
     assert cut(shape, 1, 50257, 768, 2, True).columns == 25136
     assert cut(shape, 64, 3072, 768, 2, False).packing
+
+
+@pytest.mark.parametrize("scalar", TYPES)
+def test_strips_can_be_done_row_by_row(scalar: str) -> None:
+    shape = host_shape(scalar)
+    suffix = {"float": "f32", "double": "f64"}[scalar]
+    texts = gemm_functions(shape)
+    one = texts[f"gemm_{suffix}_rows_1"]
+    texts |= {f"gemm_{suffix}_rows_{n}": row_by_row(f"gemm_{suffix}_rows_{n}", one) for n in range(2, shape.mr)}
+    call = ctypes.CFUNCTYPE(None, *SIGNATURES["gemm"])(Engine().compile(texts)[f"gemm_{suffix}"])
+    for a_order in "CF":
+        rng = np.random.default_rng(3)
+        a = np.asarray(rng.normal(size=(3 * shape.mr - 1, 70)), TYPES[scalar], order=a_order)  # type: ignore[call-overload]
+        b = rng.normal(size=(70, 5 * shape.nr + 3)).astype(TYPES[scalar])
+        want, got = (np.zeros((len(a), b.shape[1]), a.dtype) for _ in range(2))
+        _product(_functions(scalar, "host"), a, b, want)
+        _product((shape, {"gemm": call}), a, b, got)
+        np.testing.assert_array_equal(got, want)
+
+
+def _kernel_of(f: Callable[..., Any], *shapes: tuple[int, ...]) -> Any:
+    types = [asgfn.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    compiled = asgfn.jit(f, backend="cpu").lower(*types).compile()
+    (kernel,) = (k for k in compiled.kernels if k.kind == "contraction")
+    return kernel
+
+
+def test_a_kernel_says_which_strips_it_has() -> None:
+    mr = host_shape("float").mr
+    for rows, rest in ((8 * mr, 0), (8 * mr + 3, 3), (2, 2)):
+        kernel = _kernel_of(lambda a, b: a @ b, (rows, 300), (300, 500))
+        sizes = {int(n) for n in re.findall(r"declare void @gemm_f32_rows_(\d+)\(\)", kernel.code)}
+        assert not rest or rest in sizes
+        assert sizes <= {rest, mr} or rows < mr

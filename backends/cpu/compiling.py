@@ -16,6 +16,7 @@ from backends.kernels.types import Types
 from backends.llvm.host import host, vector_bits
 from backends.llvm.library import product_shape
 from backends.llvm.printer import print_kernel
+from backends.llvm.strips import strips_of
 from backends.programs import cache
 from backends.programs.finish import Finished, finish, partitioned
 from backends.programs.machine import Machine
@@ -43,7 +44,8 @@ class Code(NamedTuple):
 def code_of(kernel: Kernel, bits: int) -> Code:
     """The code of a kernel; layers of a network share it."""
     printed = print_kernel(kernel, "kernel", bits)
-    text = "".join(sorted(line + "\n" for line in printed.declared)) + printed.text
+    strips = {f"declare void @{name}()" for name in strips_of(kernel, lambda dtype: product_shape(dtype).mr)}
+    text = "".join(sorted(line + "\n" for line in printed.declared | strips)) + printed.text
     name = "k" + hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
     return Code(name, text.replace("@kernel(", f"@{name}("), printed.scratch)
 

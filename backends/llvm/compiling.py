@@ -75,6 +75,17 @@ class Compiler:
             library.LLVMPY_DisposeMemoryBuffer(memory)
 
 
+@lru_cache(maxsize=4096)
+def declared(text: str) -> frozenset[str]:
+    """What a module declares, besides LLVM's own functions; a declaration is a line."""
+    found = set()
+    for part in f"\n{text}".split("\ndeclare ")[1:]:
+        name = part[part.index("@") + 1 : part.index("(", part.index("@"))].strip('"')
+        if not name.startswith("llvm."):
+            found.add(name)
+    return frozenset(found)
+
+
 def _passes(binding: Any) -> Any:
     passes = binding.create_new_module_pass_manager()
     passes.add_sroa_pass()

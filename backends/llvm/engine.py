@@ -16,7 +16,7 @@ from typing import Any
 
 from asgfn.errors import BackendError
 from backends.llvm import objects
-from backends.llvm.compiling import Compiler
+from backends.llvm.compiling import Compiler, declared
 from backends.llvm.host import IMPLIED, address_of, new_target_machine, package, processors
 
 # a thread is worth its start (and its compiler) from so many bytes of text
@@ -59,7 +59,7 @@ class Engine:
         if missing:
             imports = {name: self._addresses[mark] for name, mark in marks.items() if mark in self._addresses}
             unknown = []
-            for name in sorted(set(IMPLIED).union(*map(_declared, missing.values())) - imports.keys() - missing.keys()):
+            for name in sorted(set(IMPLIED).union(*map(declared, missing.values())) - imports.keys() - missing.keys()):
                 address = externals.get(name) or address_of(name)
                 if address:
                     imports[name] = address
@@ -106,19 +106,10 @@ def engine() -> Engine:
     return Engine()
 
 
-def _declared(text: str) -> set[str]:
-    """What a module declares, besides LLVM's own functions; a declaration is a line."""
-    found = set()
-    for part in f"\n{text}".split("\ndeclare ")[1:]:
-        name = part[part.index("@") + 1 : part.index("(", part.index("@"))].strip('"')
-        if not name.startswith("llvm."):
-            found.add(name)
-    return found
-
-
 def _marks(functions: Mapping[str, str], externals: Mapping[str, int]) -> dict[str, bytes]:
     """A hash of each function: of its text, and of all that it calls, directly or not."""
-    calls = {name: _declared(text) for name, text in functions.items()}
+    calls = {name: declared(text) for name, text in functions.items()}
+    facts = {name: _digest(text) for name, text in functions.items()}
     found = {}
     for name in functions:
         reached, waiting = set(), [name]
@@ -127,9 +118,14 @@ def _marks(functions: Mapping[str, str], externals: Mapping[str, int]) -> dict[s
             if one not in reached:
                 reached.add(one)
                 waiting.extend(calls.get(one, ()))
-        facts = [(name, *((one, functions.get(one) or externals.get(one)) for one in sorted(reached)))]
-        found[name] = hashlib.blake2b(repr(facts).encode(), digest_size=20).digest()
+        known = (name, *((one, facts.get(one) or externals.get(one)) for one in sorted(reached)))
+        found[name] = hashlib.blake2b(repr(known).encode(), digest_size=20).digest()
     return found
+
+
+@lru_cache(maxsize=4096)
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=20).digest()
 
 
 def _objects(functions: Mapping[str, str]) -> list[bytes]:

@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from backends.llvm.compiling import declared
 from backends.llvm.gemm import gemm_functions
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
+from backends.llvm.strips import row_by_row
 
-_CALLED = re.compile(r"@((?:gemm|gemv|pack_b)_f\d\d)\(")
+_TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\d+)?")
+_STRIP = re.compile(r"(\w+_rows_)\d+")
 
 
 @lru_cache(maxsize=4)
@@ -28,8 +31,21 @@ def _products(dtype: str) -> dict[str, str]:
 
 
 def called_by(texts: Iterable[str]) -> dict[str, str]:
-    """The functions of the library that some functions call, and those that these call, by name."""
+    """The functions of the library that some functions declare, and those that these call, by name. Of strips only the sizes
+    that are declared have a function made for them (see `strips`)."""
+    asked = set().union(*map(declared, texts))
     found: dict[str, str] = {}
-    for dtype in sorted({name[-3:] for text in texts for name in _CALLED.findall(text)}):
-        found |= _products(dtype)
+    waiting = sorted(asked)
+    while waiting:
+        name = waiting.pop()
+        kind = _TYPE.fullmatch(name)
+        if kind is None or name in found:
+            continue
+        functions = _products(kind[1])
+        strip = _STRIP.fullmatch(name)
+        text = functions[name]
+        if strip is not None and name not in asked and f"{strip[1]}1" != name:
+            text = row_by_row(name, functions[f"{strip[1]}1"])
+        found[name] = text
+        waiting += declared(text)
     return found
