@@ -22,7 +22,7 @@ from asgfn.graph.serial import fingerprint
 from backends.programs import cache, compiler, disk
 from backends.programs.cache import key_of
 from backends.programs.disk import read_entry, write_entry
-from backends.programs.finish import Finished
+from backends.programs.finished import Finished
 from backends.programs.steps import Dispatch, Host, Storage, inner_lists, walk
 from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
 from backends.wgpu import library

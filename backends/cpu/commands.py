@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 # kinds of commands, known to `runtime.py`
 RUN, COPY, FILL, LOOP, WHILE, BRANCH = range(6)
@@ -16,8 +17,7 @@ RUN, COPY, FILL, LOOP, WHILE, BRANCH = range(6)
 MOST_TASKS = (1 << 32) - 1
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where an array is.
 
     Attributes:
@@ -32,8 +32,7 @@ class Place:
     rows: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Computes the groups of a kernel.
 
     Attributes:
@@ -54,8 +53,7 @@ class Run:
         return -(-self.groups // self.chunk)
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """Copies bytes; the two places may overlap."""
 
     target: Place
@@ -63,34 +61,31 @@ class Copy:
     size: int
 
 
-@dataclass(frozen=True)
-class Fill:
+class Fill(NamedTuple):
     """Sets bytes to zero."""
 
     target: Place
     size: int
 
 
-@dataclass(frozen=True)
-class Loop:
+class Loop(NamedTuple):
     """Does commands a number of times.
 
     Attributes:
-        count: how many times.
+        times: how many.
         first: the number of the row that the first step sees.
         step: what is added to it from step to step, 1 or -1.
         swaps: pairs of storages that change places after each step, and stay so after the loop.
     """
 
-    count: int
+    times: int
     body: tuple[Command, ...]
     first: int = 0
     step: int = 1
     swaps: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class While:
+class While(NamedTuple):
     """Does `test`, and as long as the byte at `condition` is not zero after that, `body` and `test` again.
 
     Attributes:
@@ -103,11 +98,10 @@ class While:
     swaps: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class Branch:
-    """Does the commands that the int32 at `index` selects, the first ones if it is too small, the last ones if too large."""
+class Branch(NamedTuple):
+    """Does the commands that the int32 at `choice` selects, the first ones if it is too small, the last ones if too large."""
 
-    index: Place
+    choice: Place
     cases: tuple[tuple[Command, ...], ...]
 
 
@@ -166,9 +160,9 @@ def _encode_all(commands: Sequence[Command], into: Encoded, depth: int) -> None:
                 words.append(size)
                 _encode_place(target, words, depth)
                 kind = FILL
-            case Loop(count, body, first, step, swaps):
+            case Loop(times, body, first, step, swaps):
                 into.depth = max(into.depth, depth + 1)
-                words.extend((depth, count, first, step))
+                words.extend((depth, times, first, step))
                 _encode_swaps(swaps, words)
                 _encode_all(body, into, depth + 1)
                 kind = LOOP
@@ -178,10 +172,10 @@ def _encode_all(commands: Sequence[Command], into: Encoded, depth: int) -> None:
                 _encode_block(test, into, depth)
                 _encode_all(body, into, depth)
                 kind = WHILE
-            case Branch(index, cases):
+            case Branch(choice, cases):
                 if not cases:
                     raise ValueError("a branch needs a case")
-                _encode_place(index, words, depth)
+                _encode_place(choice, words, depth)
                 words.append(len(cases))
                 for case in cases:
                     _encode_block(case, into, depth)

@@ -7,7 +7,7 @@ from typing import Any
 
 from backends.cpu import commands
 from backends.cpu.commands import Command, Place
-from backends.cpu.compiling import function_name
+from backends.cpu.target import function_name
 from backends.programs.steps import Branch, Dispatch, Loop, Storage, While
 
 # a kernel that takes no longer than this, in seconds, is not worth sharing

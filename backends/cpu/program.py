@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,15 +14,14 @@ from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, concretes
 from backends.cpu import native
 from backends.cpu.arguments import plain, table_of
-from backends.cpu.compiling import compiled, function_name, host_target
 from backends.cpu.lists import Lists
 from backends.cpu.memory import ALIGNMENT, Block, Pool, address_of
 from backends.cpu.native import Runner
 from backends.cpu.running import Run
+from backends.cpu.target import compiled, function_name, host_target
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
-from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import (
     CONSTANT,
     OUTPUT,
@@ -37,6 +36,9 @@ from backends.programs.steps import (
     While,
     walk,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from backends.programs.inspection import KernelRecord, Profile
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()
@@ -264,23 +266,30 @@ class Program:
             lines += [f"; {d.kind}: {d.name}, {d.grid[0] * d.grid[1] * d.grid[2]} groups", d.text]
         return "\n".join(lines)
 
+    # inspection is imported by who inspects
     @property
     def memory(self) -> dict[str, int]:
         """Bytes by use."""
+        from backends.programs.inspection import memory_of
+
         return memory_of(self.finished, host_target())
 
     @property
     def kernels(self) -> list[KernelRecord]:
         """The kernels in order."""
+        from backends.programs.inspection import kernel_records
+
         return kernel_records(self.finished)
 
     @property
     def host_nodes(self) -> list[str]:
         """Operations that NumPy computes, with the reason."""
+        from backends.programs.inspection import host_nodes
+
         return host_nodes(self.finished)
 
     def profile(self, arrays: Sequence[ConcreteArray], repeats: int = 10) -> Profile:
         """How long each kernel takes. See `asgfn.jit.Compiled.profile`."""
-        from backends.cpu.profiling import profile  # here: nearly nobody needs it
+        from backends.cpu.profiling import profile
 
         return profile(self, lambda: [x.value for x in arrays], repeats)

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -147,6 +146,8 @@ def _objects(functions: Mapping[str, str]) -> list[bytes]:
             objects.keep(keys[name], code[name])  # type: ignore[arg-type]
 
     if threads > 1:
+        from concurrent.futures import ThreadPoolExecutor  # here: what is on disk is found without
+
         with ThreadPoolExecutor(threads, "asgfn-compile") as pool:
             list(pool.map(work, range(threads)))
     elif waiting:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 
 from backends.llvm.compiling import declared
-from backends.llvm.gemm import gemm_functions
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
-from backends.llvm.strips import row_by_row
+from backends.programs.cache import version
+from backends.programs.disk import kept
 
 _TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\d+)?")
 _STRIP = re.compile(r"(\w+_rows_)\d+")
@@ -27,7 +28,15 @@ def product_shape(dtype: str) -> GemmShape:
 @lru_cache(maxsize=4)
 def _products(dtype: str) -> dict[str, str]:
     """The functions of a type by name, each with those that it calls."""
-    return gemm_functions(product_shape(dtype))
+    shape = product_shape(dtype)
+
+    def write() -> bytes:
+        from backends.llvm.gemm import gemm_functions  # here: it is done once
+
+        return "\0".join(itertools.chain(*gemm_functions(shape).items())).encode()
+
+    parts = kept("library", f"{version()!r} {shape}", write).decode().split("\0")
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def called_by(texts: Iterable[str]) -> dict[str, str]:
@@ -45,6 +54,8 @@ def called_by(texts: Iterable[str]) -> dict[str, str]:
         strip = _STRIP.fullmatch(name)
         text = functions[name]
         if strip is not None and name not in asked and f"{strip[1]}1" != name:
+            from backends.llvm.strips import row_by_row
+
             text = row_by_row(name, functions[f"{strip[1]}1"])
         found[name] = text
         waiting += declared(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import threading
 from pathlib import Path
 
@@ -47,6 +46,8 @@ def keep(key: str, code: bytes) -> None:
     if _count("stored") % _BETWEEN_TRIMS == 1:
         disk.write_entry(where / f"{key}.o", code)  # which looks through the folder
         return
+    import tempfile  # here: most processes only read
+
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(suffix=".part", dir=where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,8 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.serial import fingerprint
 from asgfn.graph.types import SourceInfo
 from backends.kernels.target import Target
-from backends.programs.disk import folder, read_entry, write_entry
-from backends.programs.finish import Finished
+from backends.programs.disk import folder, kept, read_entry, write_entry
+from backends.programs.finished import Finished
 from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
 
 # what decides about the programs that come out, besides all of `backends`
@@ -34,20 +34,33 @@ counts = {"hits": 0, "misses": 0, "stored": 0}
 
 @lru_cache(maxsize=1)
 def version() -> bytes:
-    """A hash of the source of the compiler."""
-    return source_hash([*(Path(asgfn.__path__[0]) / name for name in _SOURCES), Path(backends.__path__[0])])
+    """A hash of the source of the compiler. Files that were not written to since it was last made are not read again."""
+    roots = [*(Path(asgfn.__path__[0]) / name for name in _SOURCES), Path(backends.__path__[0])]
+    found = list(_files(roots))
+    state = [(path, info.st_mtime_ns, info.st_size) for _, path, info in found]
+    return kept("sources", repr(state), lambda: source_hash(roots))
+
+
+def _files(roots: Sequence[Path]) -> Iterator[tuple[str, str, os.stat_result]]:
+    """All Python files in these folders: their place there, their paths, and what the system knows of them."""
+    for root in roots:
+        waiting = [("", os.fspath(root))]
+        while waiting:
+            place, folder_ = waiting.pop()
+            with os.scandir(folder_) as entries:
+                for entry in sorted(entries, key=lambda e: e.name):
+                    if entry.name.endswith(".py"):
+                        yield place + entry.name, entry.path, entry.stat()
+                    elif entry.is_dir():
+                        waiting.append((f"{place}{entry.name}/", entry.path))
 
 
 def source_hash(roots: Sequence[Path]) -> bytes:
     """A hash of all Python files in these folders."""
     found = hashlib.blake2b(digest_size=16)
-    for root in roots:
-        for folder_, inner, names in os.walk(root):
-            inner.sort()
-            for name in sorted(n for n in names if n.endswith(".py")):
-                path = Path(folder_, name)
-                data = path.read_bytes()
-                found.update(f"{path.relative_to(root).as_posix()} {len(data)} ".encode() + data)
+    for place, path, _ in _files(roots):
+        data = Path(path).read_bytes()
+        found.update(f"{place} {len(data)} ".encode() + data)
     return found.digest()
 
 

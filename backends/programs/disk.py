@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,6 +58,8 @@ def read_entry(path: Path) -> bytes | None:
 
 def write_entry(path: Path, data: bytes) -> None:
     """Has a file hold this, all of it or (if another process is faster, or the disk full) what it held before."""
+    import tempfile  # here: most processes only read
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(suffix=".part", dir=path.parent)
@@ -76,6 +78,19 @@ def write_entry(path: Path, data: bytes) -> None:
 @lru_cache(maxsize=16)  # once is enough
 def _report(where: Path, error: str) -> None:
     _log.warning("nothing can be kept in %s: %s. Set %s=off, or to another folder", where, error, VARIABLE)
+
+
+def kept(kind: str, key: str, make: Callable[[], bytes]) -> bytes:
+    """What was made for a key before, from the disk if it is there, else made, and kept for the next time."""
+    where = folder()
+    if where is None:
+        return make()
+    path = where / kind / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
+    found = read_entry(path)
+    if found is None:
+        found = make()
+        write_entry(path, found)
+    return found
 
 
 def _checksum(data: bytes) -> bytes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from asgfn.backend import get_backend
 from asgfn.graph.asg import Asg
-from asgfn.graph.types import ArrayType
 from asgfn.transforms.fuse import fuse_graph
 from asgfn.transforms.region_roles import LOAD_COST
 from asgfn.transforms.region_rules import FusionLimits
@@ -18,6 +17,7 @@ from asgfn.transforms.simplify import simplify
 from backends.numpy.program import fold
 from backends.programs.compiler import Compiler, Planner, cached_plan
 from backends.programs.control import CONTROL
+from backends.programs.finished import Finished
 from backends.programs.machine import Machine
 from backends.programs.prepare import with_late_updates, without_small_branches
 from backends.programs.sharing import join_copies, join_donated, share_temporaries
@@ -40,36 +40,6 @@ from backends.programs.steps import (
 
 # of a storage that is a result of the program
 FOREVER = 1 << 60
-
-
-class Finished(NamedTuple):
-    """A program, ready to be bound to memory.
-
-    Attributes:
-        steps: what it does.
-        inputs: for each argument its memory, or the slot of its host array.
-        outputs: for each result its memory, or the slot of its host array.
-        in_types, out_types: types of the arguments and of the results.
-        new: storages of results that need memory of their own in each call.
-        overwritten: numbers of the donated inputs that are written to.
-        temporaries: sizes of the memories that only live inside.
-        constants: arrays in the device's representation.
-        slots: how many host arrays there are; fixed: those that never change.
-        kernels: all dispatches, in order.
-    """
-
-    steps: list[Any]
-    inputs: list[Storage | int]
-    outputs: list[Storage | int]
-    in_types: tuple[ArrayType, ...]
-    out_types: tuple[ArrayType, ...]
-    new: list[Storage]
-    overwritten: frozenset[int]
-    temporaries: list[int]
-    constants: dict[int, np.ndarray]
-    slots: int
-    fixed: dict[int, np.ndarray]
-    kernels: list[Dispatch]
 
 
 def partitioned(asg: Asg, machine: Machine, donated: Sequence[bool]) -> Asg:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends.kernels.target import Target
-from backends.programs.finish import Finished
+from backends.programs.finished import Finished
 from backends.programs.sizes import padded
 from backends.programs.steps import Commands, Dispatch, Host, Loop, Storage, inner_lists, walk
 

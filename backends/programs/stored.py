@@ -20,7 +20,7 @@ from asgfn.graph.serial import from_bytes, to_bytes
 from asgfn.graph.types import ArrayType, SourceInfo
 from backends.kernels.ir import Kernel
 from backends.kernels.types import Types
-from backends.programs.finish import Finished
+from backends.programs.finished import Finished
 from backends.programs.steps import (
     Branch,
     Commands,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.programs.finish import Finished
+from backends.programs.finished import Finished
 from backends.programs.steps import (
     CONSTANT,
     INPUT,

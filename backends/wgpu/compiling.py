@@ -9,7 +9,8 @@ from backends.kernels.attention_match import recognise
 from backends.kernels.target import Target
 from backends.programs import cache
 from backends.programs.control import CONTROL
-from backends.programs.finish import Finished, finish, partitioned
+from backends.programs.finish import finish, partitioned
+from backends.programs.finished import Finished
 from backends.programs.machine import Machine
 from backends.programs.steps import Dispatch
 from backends.wgpu import guards

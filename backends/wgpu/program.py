@@ -13,7 +13,7 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, resident, residents
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
-from backends.programs.finish import Finished
+from backends.programs.finished import Finished
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.steps import Host, walk
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload

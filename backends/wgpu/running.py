@@ -12,7 +12,7 @@ from asgfn.errors import AsgError
 from asgfn.graph.types import ArrayType
 from asgfn.tracing.trace import check_finite
 from backends.numpy.program import plan as host_plan
-from backends.programs.finish import Finished
+from backends.programs.finished import Finished
 from backends.programs.steps import Branch, Check, Commands, Download, Host, Loop, Storage, Upload, While
 from backends.wgpu.binding import Binding, Odd
 from backends.wgpu.buffers import from_storage, read, to_storage
