@@ -14,6 +14,7 @@ a second one makes the first calls again with what the first has left there.
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import json
 import os
@@ -109,6 +110,8 @@ def main() -> None:
     if options.worker:
         worker(options.name, options.worker)
         return
+    for package in ("asgfn", "backends"):  # an installed one has its bytecode
+        compileall.compile_dir(Path(__file__).parents[1] / package, quiet=1)
     module = importlib.import_module(f"benchmarks.{options.name}")
     results: dict[str, list[dict]] = {v: [] for v in module.VARIANTS}
     for _ in range(options.rounds):
