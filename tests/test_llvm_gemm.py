@@ -19,7 +19,7 @@ import asgfn  # noqa: E402
 from backends.llvm.engine import Engine  # noqa: E402
 from backends.llvm.gemm import gemm_functions  # noqa: E402
 from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
-from backends.llvm.strips import row_by_row  # noqa: E402
+from backends.llvm.strips import any_rows, one_by_one, unasked  # noqa: E402
 
 TYPES = {"float": np.float32, "double": np.float64}
 _I, _P = ctypes.c_int64, ctypes.c_void_p
@@ -314,12 +314,12 @@ def test_blocks_for_threads() -> None:
 
 
 @pytest.mark.parametrize("scalar", TYPES)
-def test_strips_can_be_done_row_by_row(scalar: str) -> None:
+def test_strips_can_be_done_one_by_one(scalar: str) -> None:
     shape = host_shape(scalar)
     suffix = {"float": "f32", "double": "f64"}[scalar]
     texts = gemm_functions(shape)
-    one = texts[f"gemm_{suffix}_rows_1"]
-    texts |= {f"gemm_{suffix}_rows_{n}": row_by_row(f"gemm_{suffix}_rows_{n}", one) for n in range(2, shape.mr)}
+    names = [f"gemm_{suffix}_rows_{n}" for n in range(1, shape.mr + 1)]
+    texts |= {any_rows(names[0]): one_by_one(shape, texts[names[0]])} | {n: unasked(n, texts[n]) for n in names}
     call = ctypes.CFUNCTYPE(None, *SIGNATURES["gemm"])(Engine().compile(texts)[f"gemm_{suffix}"])
     for a_order in "CF":
         rng = np.random.default_rng(3)

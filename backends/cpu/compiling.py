@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from asgfn.graph.asg import Asg
-from backends.cpu.target import host_target
+from backends.cpu.target import Begin, host_target
 from backends.kernels.ir import SIZES, Kernel
 from backends.llvm.host import vector_bits
-from backends.llvm.library import product_shape
+from backends.llvm.library import called_by, product_shape
 from backends.llvm.printer import print_kernel
 from backends.llvm.strips import strips_of
 from backends.programs.finish import finish, partitioned
@@ -52,18 +52,24 @@ def _write(dispatch: Dispatch) -> None:
         dispatch.row_bytes = {k: n * SIZES[memories[k].dtype] for k, n in dispatch.rows.items()}
 
 
-def machine() -> Machine:
+def machine(begin: Begin) -> Machine:
     """The host's processor, as programs are compiled for it."""
-    return Machine("the compiled CPU", host_target(), _write)
+
+    def begin_kernel(kernel: Kernel) -> None:
+        code = code_of(kernel, vector_bits())
+        begin({code.name: code.text} | called_by([code.text]))
+
+    return Machine("the compiled CPU", host_target(), _write, begin=begin_kernel)
 
 
-def compile_graph(asg: Asg, donated: Sequence[bool], debug: bool) -> Finished:
+def compile_graph(asg: Asg, donated: Sequence[bool], debug: bool, begin: Begin) -> Finished:
     """Compiles a program.
 
     Arguments:
         donated: which arguments it may overwrite; () if none.
         debug: whether results are checked.
+        begin: is told of functions that the program will need, by name, as soon as they are known.
     """
     donated = [*donated] or [False] * len(asg.inputs)
-    here = machine()
+    here = machine(begin)
     return finish(partitioned(asg, here, donated), here, donated, debug)

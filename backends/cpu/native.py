@@ -23,6 +23,7 @@ import numpy as np
 from asgfn.errors import BackendError
 from backends.cpu.commands import Command, encode
 from backends.cpu.runtime import SPINS, STOP, WORDS, functions
+from backends.llvm.building import Building
 from backends.llvm.engine import engine
 from backends.llvm.host import processors
 
@@ -56,7 +57,6 @@ class Runner:
 
     def __init__(self, threads: int | None = None):
         self.threads = thread_count() if threads is None else threads
-        self._native = _native()
         self._scratches: list[_Memory] = []  # of callers without workers, while they do not use them
         self._owner = threading.Lock()  # who holds it has the workers
         self._board_scratch = _Memory(0)
@@ -86,7 +86,7 @@ class Runner:
 
     def run(self, program: Program, addresses: int, arrays: tuple[np.ndarray, ...] | None) -> int:
         """Runs a program, with the workers if they help and nobody else has them. See `Program.call`."""
-        run = self._native.run if arrays is None else self._native.call
+        run = program.native.run if arrays is None else program.native.call
         if program.parallel and self.threads > 1 and self._owner.acquire(False):
             try:
                 pool = self._pool or self._new_pool()
@@ -129,6 +129,7 @@ class Program:
     """Commands in the form that native code reads. Several threads may run it at once.
 
     Attributes:
+        native: the functions that run it.
         address: where its description is.
         parallel: whether threads can share the work of one of its kernels.
         scratch: bytes of scratch memory for each thread.
@@ -142,7 +143,8 @@ class Program:
         self.scratch = -(-scratch // _ALIGNMENT) * _ALIGNMENT
         self._runner = runner
         self._simple = not self.scratch and not (self.parallel and runner.threads > 1)
-        self._native_call = _native().call
+        self.native = load()
+        self._native_call = self.native.call
         self._addresses = ctypes.c_int64 * storages
         words = encoded.words
         self._words = (ctypes.c_int64 * max(1, len(words)))(*words)
@@ -253,7 +255,7 @@ class _Pool:
             gate.release()
 
     def _work(self, index: int) -> None:
-        work, board = _native().work, self.board.address
+        work, board = load().work, self.board.address
         gate = threading.Lock()
         gate.acquire()
         while not self._stopped:
@@ -272,9 +274,9 @@ class _Pool:
 class _Native:
     """The functions of `runtime.py`, to be called from Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, building: Building | None) -> None:
         texts, externals = functions(platform.machine())
-        addresses = engine().compile(texts, externals)
+        addresses = engine().compile(texts, externals, building)
         word, pointer = ctypes.c_int64, ctypes.c_void_p
         run, rest, objects = addresses["asgfn_run"], (pointer, pointer, word), ctypes.py_object
         self.run = ctypes.CFUNCTYPE(word, pointer, pointer, pointer, *rest)(run)
@@ -284,20 +286,35 @@ class _Native:
         self.spin = ctypes.CFUNCTYPE(None, word)(addresses["asgfn_spin"])
 
 
-@lru_cache(maxsize=1)
-def _native() -> _Native:
-    return _Native()
+_loaded: _Native | None = None
+_loading = threading.Lock()
+
+
+def begin(building: Building) -> None:
+    """Begins to compile the runner's own functions, if that was not done before."""
+    if _loaded is None:
+        building.begin(functions(platform.machine())[0])
+
+
+def load(building: Building | None = None) -> _Native:
+    """The runner's own functions; `building`: where they have been begun."""
+    global _loaded
+    if _loaded is None:
+        with _loading:
+            if _loaded is None:
+                _loaded = _Native(building)
+    return _loaded
 
 
 def gather(table: ctypes.Array, arrays: tuple[np.ndarray, ...], addresses: ctypes.Array) -> int:
     """Writes where arrays are; returns what `Program.call` does."""
-    return _native().gather(ctypes.addressof(table), arrays, ctypes.addressof(addresses))
+    return load().gather(ctypes.addressof(table), arrays, ctypes.addressof(addresses))
 
 
 @lru_cache(maxsize=1)
 def _spins() -> int:
     """How often a worker looks at the board in the time that it lingers."""
-    spin, times = _native().spin, 2000
+    spin, times = load().spin, 2000
     seconds = []
     for _ in range(5):
         start = time.perf_counter()

@@ -19,9 +19,11 @@ from backends.cpu.memory import ALIGNMENT, Block, Pool, address_of
 from backends.cpu.native import Runner
 from backends.cpu.running import Run
 from backends.cpu.target import compiled, function_name, host_target
+from backends.llvm.building import Building
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
+from backends.programs.pause import no_collection
 from backends.programs.steps import (
     CONSTANT,
     OUTPUT,
@@ -71,9 +73,12 @@ class Program:
 
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
         self.asg, self.donated, self.runner, self.pool = asg, donated, runner, pool
-        self.finished = finished = compiled(asg, donated, debug)
-        texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
-        self.addresses = engine.compile(texts | called_by(texts.values()))
+        with no_collection(), Building() as building:
+            native.begin(building)
+            self.finished = finished = compiled(asg, donated, debug, building.begin)
+            texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
+            self.addresses = engine.compile(texts | called_by(texts.values()), building=building)
+            native.load(building)
         lists = Lists({s: k for k, s in enumerate(self._storages())}, self.addresses, runner.threads)
         self.numbers, self.rows = lists.numbers, lists.rows
         encoded = [(s, lists.of(s.steps)) for s in walk(finished.steps) if isinstance(s, Commands)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from asgfn.graph.asg import Asg
@@ -15,6 +15,8 @@ from backends.llvm.library import product_shape
 from backends.programs import cache
 from backends.programs.finished import Finished
 
+# is told of functions by name
+Begin = Callable[[Mapping[str, str]], None]
 # of a workgroup, in the memory of a thread
 _SHARED = 1 << 20
 _DEFINED = re.compile(r"^define void @(\w+)\(", re.MULTILINE)
@@ -46,13 +48,13 @@ def function_name(text: str) -> str:
     return found[1]
 
 
-def compiled(asg: Asg, donated: Sequence[bool], debug: bool) -> Finished:
+def compiled(asg: Asg, donated: Sequence[bool], debug: bool, begin: Begin) -> Finished:
     """The program of a graph, from the disk if it is there. The arguments are those of `compiling.compile_graph`."""
 
     def compile_it() -> Finished:
         from backends.cpu.compiling import compile_graph  # here: what is on disk is run without the compiler
 
-        return compile_graph(asg, donated, debug)
+        return compile_graph(asg, donated, debug, begin)
 
     special = f"cpu {host().triple} {host().processor} {host().features}"
     return compile_it() if debug else cache.compiled(asg, host_target(), donated, compile_it, special)

@@ -14,12 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 from asgfn.errors import BackendError
-from backends.llvm import objects
-from backends.llvm.compiling import Compiler, declared
-from backends.llvm.host import IMPLIED, address_of, new_target_machine, package, processors
-
-# a thread is worth its start (and its compiler) from so many bytes of text
-_BYTES_OF_A_THREAD = 4000
+from backends.llvm.building import Building
+from backends.llvm.compiling import declared
+from backends.llvm.host import IMPLIED, address_of, new_target_machine, package
 
 _kept: list[Any] = []  # what would take code with it
 
@@ -38,13 +35,19 @@ class Engine:
         _kept.append(self._jit)
         self._lock = threading.Lock()
 
-    def compile(self, functions: Mapping[str, str], externals: Mapping[str, int] | None = None) -> dict[str, int]:
+    def compile(
+        self,
+        functions: Mapping[str, str],
+        externals: Mapping[str, int] | None = None,
+        building: Building | None = None,
+    ) -> dict[str, int]:
         """Has functions compiled, or found on disk, and loaded.
 
         Arguments:
             functions: by name, each a module of LLVM IR that defines the function and declares what it calls: others of these
                 functions, externals, or functions of the C library (`exp`).
             externals: addresses of other functions that these call.
+            building: where some of them have been begun.
 
         Returns:
             The functions' addresses, by name. A function that was asked for before, and calls the same ones, is where it was.
@@ -64,7 +67,12 @@ class Engine:
                     imports[name] = address
                 else:
                     unknown.append(name)
-            self._load(missing, _objects(missing), imports, marks, unknown)
+            if building is not None:
+                code = building.objects(missing)
+            else:
+                with Building() as building:
+                    code = building.objects(missing)
+            self._load(missing, code, imports, marks, unknown)
         return {name: self._addresses[mark] for name, mark in marks.items()}
 
     def _load(
@@ -125,31 +133,3 @@ def _marks(functions: Mapping[str, str], externals: Mapping[str, int]) -> dict[s
 @lru_cache(maxsize=4096)
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=20).digest()
-
-
-def _objects(functions: Mapping[str, str]) -> list[bytes]:
-    """The object code of each function, from the disk or compiled, by several threads if there is much to do."""
-    keys = {name: objects.key_of(name, text) for name, text in functions.items()}
-    code = {name: objects.find(key) for name, key in keys.items()}
-    waiting = sorted((name for name, data in code.items() if data is None), key=lambda name: len(functions[name]))
-    most = sum(len(functions[name]) for name in waiting) // _BYTES_OF_A_THREAD
-    threads = min(len(waiting), most, processors())
-
-    def work(_: int = 0) -> None:
-        compiler = Compiler()
-        while True:
-            try:
-                name = waiting.pop()  # the longest first
-            except IndexError:
-                return
-            code[name] = compiler.compile(name, functions[name])
-            objects.keep(keys[name], code[name])  # type: ignore[arg-type]
-
-    if threads > 1:
-        from concurrent.futures import ThreadPoolExecutor  # here: what is on disk is found without
-
-        with ThreadPoolExecutor(threads, "asgfn-compile") as pool:
-            list(pool.map(work, range(threads)))
-    elif waiting:
-        work()
-    return [data for data in code.values() if data is not None]

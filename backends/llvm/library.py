@@ -14,8 +14,7 @@ from backends.llvm.host import host
 from backends.programs.cache import version
 from backends.programs.disk import kept
 
-_TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\d+)?")
-_STRIP = re.compile(r"(\w+_rows_)\d+")
+_TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\w+)?")
 
 
 @lru_cache(maxsize=4)
@@ -50,13 +49,20 @@ def called_by(texts: Iterable[str]) -> dict[str, str]:
         kind = _TYPE.fullmatch(name)
         if kind is None or name in found:
             continue
-        functions = _products(kind[1])
-        strip = _STRIP.fullmatch(name)
-        text = functions[name]
-        if strip is not None and name not in asked and f"{strip[1]}1" != name:
-            from backends.llvm.strips import row_by_row
-
-            text = row_by_row(name, functions[f"{strip[1]}1"])
+        if "_rows_" in name:
+            text = _strip(kind[1], name, name in asked)
+        else:
+            text = _products(kind[1])[name]
         found[name] = text
         waiting += declared(text)
     return found
+
+
+@lru_cache(maxsize=64)
+def _strip(dtype: str, name: str, is_fast: bool) -> str:
+    from backends.llvm import strips
+
+    functions = _products(dtype)
+    if name in functions:
+        return functions[name] if is_fast else strips.unasked(name, functions[name])
+    return strips.one_by_one(product_shape(dtype), functions[f"gemm_{dtype}_rows_1"])

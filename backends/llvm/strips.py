@@ -2,7 +2,7 @@
 
 A product of matrices goes over the rows of a result in strips, each size by a function of its own. These are long, and
 nearly all products have whole strips alone, or ones of the same rest. So a kernel says which it calls, as far as that can be
-told from how its rows are computed; other sizes are done row by row, should they occur.
+told from how its rows are computed; other sizes are done element by element, should they occur.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from backends.kernels.ir import Call, If, Kernel, Loop, Value
+from backends.llvm.gemm_machine import Machine
+from backends.llvm.gemm_shape import GemmShape
+from backends.llvm.gemm_text import Text
 
 _PRODUCT = re.compile(r"gemm_(f\d\d)")
-_ROWS = re.compile(r"_rows_(\d+)$")
-_HEAD = re.compile(r"^define void @\w+\((.*?)\)", re.MULTILINE)
+_HEAD = re.compile(r"^define void @(?P<name>\w+_rows_(?P<rows>\d+))\((?P<parameters>.*?)\)", re.MULTILINE)
 
 
 def strips_of(kernel: Kernel, whole_rows: Callable[[str], int]) -> frozenset[str]:
@@ -63,32 +65,52 @@ def _rests(value: Value, of: int) -> frozenset[int]:
     return frozenset(range(of))
 
 
-def row_by_row(name: str, one: str) -> str:
-    """The text of a strip's function that goes through its rows, given that of the strip of one row."""
-    rows = _ROWS.search(name)
-    head = _HEAD.search(one)
-    assert rows is not None and head is not None
-    scalar = "float" if "_f32_" in name else "double"
-    types = [parameter.split(" ")[0] for parameter in head[1].split(", ")]
-    given = [parameter.split(" ")[-1] for parameter in head[1].split(", ")]
-    passed = [{"%a": "%a.row", "%c": "%c.row"}.get(x, x) for x in given]
-    callee = name[: rows.start()] + "_rows_1"
-    return f"""
-declare void @{callee}({", ".join(types)})
-define void @{name}({head[1]}) noinline nounwind {{
-entry:
-  br label %row
-row:
-  %i = phi i64 [ 0, %entry ], [ %next, %row ]
-  %a.offset = mul i64 %i, %a_row
-  %c.offset = mul i64 %i, %c_row
-  %a.row = getelementptr {scalar}, ptr %a, i64 %a.offset
-  %c.row = getelementptr {scalar}, ptr %c, i64 %c.offset
-  call void @{callee}({", ".join(f"{t} {x}" for t, x in zip(types, passed, strict=True))})
-  %next = add i64 %i, 1
-  %more = icmp slt i64 %next, {rows[1]}
-  br i1 %more, label %row, label %end
-end:
-  ret void
-}}
-"""
+def unasked(name: str, text: str) -> str:
+    """The text of the function for strips of a size that no kernel says it has, given that of the function that is fast."""
+    head = _HEAD.search(text)
+    assert head is not None
+    t = Text(head[0])
+    arguments = [tuple(parameter.split(" ")) for parameter in head["parameters"].split(", ")]
+    t.call("void", any_rows(name), ("i64", head["rows"]), *arguments)  # type: ignore[arg-type]
+    return t.finish()
+
+
+def any_rows(name: str) -> str:
+    """The name of the function for strips of any size, given that of one of them."""
+    return name[: name.index("_rows_")] + "_rows_any"
+
+
+def one_by_one(shape: GemmShape, text: str) -> str:
+    """The text of the function for strips of any size, given that of one of them. It sums elements one by one, in the same
+    order."""
+    head = _HEAD.search(text)
+    assert head is not None
+    scalar = shape.scalar
+    t = Text(f"define void @{any_rows(head['name'])}(i64 %rows, {head['parameters']}) nounwind")
+    machine = Machine(t, shape)
+
+    def row(i: str, _: list[str]) -> Sequence[str]:
+        a, c = (t.at(scalar, f"%{x}", t.mul(f"%{x}_row", i)) for x in "ac")
+
+        def column(j: str, _: list[str]) -> Sequence[str]:
+            b = t.at(scalar, "%b", t.add(t.mul(t.div(j, shape.nr), "%b_panel"), t.op(f"urem i64 {j}, {shape.nr}")))
+
+            def step(p: str, sums: list[str]) -> Sequence[str]:
+                left, right = (machine.load(t.at(scalar, x, t.mul(p, by)), 1) for x, by in ((a, "%a_k"), (b, "%b_k")))
+                return [machine.multiply_add(left, right, sums[0], 1)]
+
+            total = t.loop(0, "%k", 1, [(scalar, "0.0")], step)[0]
+            place = t.at(scalar, c, j)
+            added = t.when(
+                "%accumulate",
+                lambda: [t.op(f"fadd {scalar} {machine.load(place, 1)}, {total}")],
+                [(scalar, total)],
+            )
+            machine.store(added[0], place, 1)
+            return ()
+
+        t.loop(0, "%n", 1, (), column)
+        return ()
+
+    t.loop(0, "%rows", 1, (), row)
+    return t.finish()

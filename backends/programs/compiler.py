@@ -252,6 +252,7 @@ class Compiler(Writer):
         kind = node.params["kind"] if node.primitive.name == "fused" else node.primitive.name
         for stage in plan.stages:
             ranges = [places[a] for a in stage.arguments]
+            self.machine.begin(stage.kernel)
             self.emit(
                 Dispatch(
                     [p.storage for p in ranges],

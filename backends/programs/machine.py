@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgfn.graph.asg import Asg
+from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
 
 
 def _not_in_parts(compiler: Any, node: Any, ins: Any) -> None:
     """No node is computed in parts."""
+
+
+def _nothing(kernel: Kernel) -> None:
+    """Nothing is begun before it is written."""
 
 
 def _as_it_is(asg: Asg, target: Target) -> Asg:
@@ -30,6 +35,7 @@ class Machine:
         recognise: replaces what it has special kernels for, before a graph is partitioned.
         guards: the sources of kernels that decide which others run (see `backends.wgpu.guards`), for a device that is
             told beforehand what to do. None: whoever runs the program reads conditions itself.
+        begin: is told of each kernel as soon as it is known, before its place in the program is.
     """
 
     what: str
@@ -38,3 +44,4 @@ class Machine:
     in_parts: Callable[[Any, Any, Any], Any] = _not_in_parts
     recognise: Callable[[Asg, Target], Asg] = _as_it_is
     guards: Any = None
+    begin: Callable[[Kernel], None] = _nothing

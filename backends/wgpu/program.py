@@ -15,13 +15,13 @@ from asgfn.tracing import ConcreteArray, resident, residents
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
 from backends.programs.finished import Finished
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
+from backends.programs.pause import no_collection
 from backends.programs.steps import Host, walk
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built
 from backends.wgpu.compiling import compiled
 from backends.wgpu.description import describe
 from backends.wgpu.device import Device
-from backends.wgpu.pause import no_collection
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()

@@ -1,0 +1,101 @@
+"""The object code of functions: from the disk, or compiled by several threads, which begin as soon as the first function is
+known, while Python still writes the others."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+from backends.llvm import objects
+from backends.llvm.compiling import Compiler
+from backends.llvm.host import processors
+
+# a thread is worth its start (and its compiler) from so many bytes of text
+_BYTES_OF_A_THREAD = 4000
+
+
+class Building:
+    """Functions that are compiled, in a `with` block; its end waits for its threads."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, bytes | Exception] = {}  # by the functions' keys
+        self._keys: dict[tuple[str, str], str] = {}  # of those that were begun, by name and text
+        self._waiting: list[tuple[int, str, str, str]] = []  # the longest first: bytes below 0, name, text, key
+        self._bytes = 0
+        self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def begin(self, functions: Mapping[str, str]) -> None:
+        """Functions that will be asked for."""
+        for name, text in functions.items():
+            if (name, text) in self._keys:
+                continue
+            key = self._keys[name, text] = objects.key_of(name, text)
+            code = objects.find(key)
+            with self._changed:
+                if code is not None:
+                    self._found[key] = code
+                    continue
+                heapq.heappush(self._waiting, (-len(text), name, text, key))
+                self._bytes += len(text)
+                self._changed.notify()
+            most = min(self._bytes // _BYTES_OF_A_THREAD, processors() - 1)  # who asks is one, too
+            if len(self._threads) < most:
+                thread = threading.Thread(target=self._work, args=(True,), name="asgfn-compile")
+                self._threads.append(thread)
+                thread.start()
+
+    def objects(self, functions: Mapping[str, str]) -> list[bytes]:
+        """The object code of functions.
+
+        Raises:
+            BackendError: LLVM does not accept one of them.
+        """
+        self.begin(functions)
+        self._work(False)
+        keys = [self._keys[function] for function in functions.items()]
+        with self._changed:
+            self._changed.wait_for(lambda: all(key in self._found for key in keys))
+        return [_given(self._found[key]) for key in keys]
+
+    def _work(self, waits: bool) -> None:
+        """Compiles functions, the longest first; if there are none it waits for others, or returns."""
+        compiler: Compiler | None = None
+        while True:
+            with self._changed:
+                while waits and not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting or self._closed:
+                    return
+                _, name, text, key = heapq.heappop(self._waiting)
+            found: bytes | Exception
+            try:
+                compiler = compiler or Compiler()
+                found = compiler.compile(name, text)
+                objects.keep(key, found)
+            except Exception as error:  # for who asks for it
+                found = error
+            with self._changed:
+                self._found[key] = found
+                self._changed.notify_all()
+
+    def __enter__(self) -> Building:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+
+def _given(found: bytes | Exception) -> bytes:
+    if isinstance(found, Exception):
+        raise found
+    return found
