@@ -575,6 +575,13 @@ def test_a_compiled_program_shows_what_it_is() -> None:
     assert compiled.asg.nodes
 
 
+def test_layers_share_the_code_of_what_is_done_for_all_of_them() -> None:
+    x, state = array(rng, 64, 100), [(array(rng, 100), array(rng, 37), array(rng, 100)) for _ in range(4)]
+    update = lambda x, state: [(a * 2 + x.sum(0), b * 3, jnp.tanh(c) + x.max(0)) for a, b, c in state]
+    compiled = check(update, x, state)
+    assert len({k.code for k in compiled.kernels}) < len(compiled.kernels)
+
+
 def test_donation_saves_memory() -> None:
     f = lambda x: jnp.tanh(x) * 2
     x = array(rng, 1000)

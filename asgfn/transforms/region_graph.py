@@ -107,10 +107,18 @@ class Loops:
                 a, b = find(a), find(b)
                 if a != b:
                     joined[a] = b
+        known: dict[int, int] = {}  # what was asked for already
+
+        def becomes(loop: int) -> int:
+            found = known.get(loop)
+            if found is None:
+                found = known[loop] = find(loop)
+            return found
+
         for frame in frames:
-            if not joined.keys().isdisjoint(frame) and len({find(x) for x in frame}) < len(frame):
+            if not joined.keys().isdisjoint(frame) and len({becomes(x) for x in frame}) < len(frame):
                 return None
-        return find
+        return becomes
 
 
 def between(first: Cluster, second: Cluster) -> tuple[list[Cluster], list[Cluster]] | None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from asgfn.graph.asg import Asg
 from asgfn.transforms.fuse import unfuse
 from backends.kernels.elements import supports
+from backends.kernels.ir import Kernel
 from backends.kernels.loops import find_loops
-from backends.kernels.lowering import Argument, Plan, constants_of, lower_region, plan_for_kind
+from backends.kernels.lowering import Argument, Plan, Stage, constants_of, lower_region, plan_for_kind
 from backends.kernels.schedules.assembly import Bound, Part, assemble, bound
 from backends.kernels.schedules.elementwise import THREADS, ElementwisePart
 from backends.kernels.schedules.rows import rows_part
@@ -16,6 +17,9 @@ from backends.kernels.schedules.rows_cut import Collected, Piece, cut
 from backends.kernels.schedules.rows_order import NotComputed
 from backends.kernels.schedules.rows_parts import Halves
 from backends.kernels.target import Target
+
+# parts of which this is equal compute the same
+_Same = tuple[Asg, str]
 
 
 @plan_for_kind("group")
@@ -26,14 +30,18 @@ def plan(asg: Asg, target: Target) -> Plan | None:
         return None
     whole = Collected()
     results = {v: Argument("output", k) for k, v in enumerate(asg.outputs)}
-    first: list[Bound] = []
-    second: list[Bound] = []  # what merges the partial results of long reductions
+    known: dict[_Same, Part | Halves | None] = {}
+    first: list[tuple[_Same, Bound]] = []
+    second: list[tuple[_Same, Bound]] = []  # what merges the partial results of long reductions
     for member in _members(asg):
         memories: dict[str, Sequence[Argument]] = {
             "input": [Argument("input", i) for i in member.reads],
             "output": [results[v] for v in member.makes],
         }
-        part = part_of(member.asg, member.kind, target)
+        same = member.asg, member.kind
+        if same not in known:
+            known[same] = part_of(member.asg, member.kind, target)
+        part = known[same]
         if part is None:
             alone = lower_region(member.asg, member.kind, target)
             if alone is None or not whole.add(alone, memories["input"], memories["output"]):
@@ -44,14 +52,45 @@ def plan(asg: Asg, target: Target) -> Plan | None:
         whole.constants += constants
         if isinstance(part, Halves):
             memories["temporary"] = [whole.temporary(*t) for t in part.temporaries]
-            first.append(_moved(part.first, memories))
-            second.append(_moved(part.second, memories))
+            first.append((same, _moved(part.first, memories)))
+            second.append((same, _moved(part.second, memories)))
         else:
-            first.append(_moved(bound(part, target), memories))
+            first.append((same, _moved(bound(part, target), memories)))
     for parts in (first, second):
-        for some in _packed(parts, target):
-            whole.stages += _assembled(some, target, asg.name)
+        whole.stages += _stages(parts, target, asg.name)
     return whole.plan()
+
+
+def _stages(parts: Sequence[tuple[_Same, Bound]], target: Target, name: str) -> list[Stage]:
+    """The kernels of parts.
+
+    On a processor no kernel does the same to several memories: it is as well called several times, for to start it costs next
+    to nothing. So there is less to compile, where a network has many layers.
+    """
+    if not target.simd:
+        return [stage for some in _packed([p for _, p in parts], target) for stage in _assembled(some, target, name)]
+    rounds: list[dict[_Same, Bound]] = []
+    for same, part in parts:
+        free = next((r for r in rounds if same not in r), None)
+        if free is None:
+            rounds.append(free := {})
+        free[same] = part
+    stages: list[Stage] = []
+    made: dict[object, list[tuple[Kernel, tuple[int, ...]]]] = {}  # with the numbers of the arguments
+    for some in (some for r in rounds for some in _packed(list(r.values()), target)):
+        numbers: dict[Argument, int] = {}
+        key = tuple((id(p.part), tuple(numbers.setdefault(a, len(numbers)) for a in _arguments(p))) for p in some)
+        if key not in made:
+            made[key] = [(s.kernel, tuple(numbers[a] for a in s.arguments)) for s in _assembled(some, target, name)]
+        arguments = list(numbers)
+        stages += [Stage(kernel, tuple(arguments[k] for k in places)) for kernel, places in made[key]]
+    return stages
+
+
+def _arguments(part: Bound) -> list[Argument]:
+    """The memories of a part."""
+    between = [a for a, _, _ in part.extra]
+    return [a for a in (*part.inputs, *part.constants, *part.outputs, *between) if a is not None]
 
 
 def _moved(part: Bound, memories: Mapping[str, Sequence[Argument]]) -> Bound:
@@ -123,8 +162,7 @@ def _packed(parts: Sequence[Bound], target: Target) -> Iterator[list[Bound]]:
     some: list[Bound] = []
     memories: set[Argument] = set()
     for part in parts:
-        between = [a for a, _, _ in part.extra]
-        mine = {a for a in (*part.inputs, *part.constants, *part.outputs, *between) if a is not None}
+        mine = set(_arguments(part))
         if some and len(memories | mine) > target.buffers:
             yield some
             some, memories = [], set()
@@ -134,7 +172,7 @@ def _packed(parts: Sequence[Bound], target: Target) -> Iterator[list[Bound]]:
         yield some
 
 
-def _assembled(parts: list[Bound], target: Target, name: str) -> list:
+def _assembled(parts: list[Bound], target: Target, name: str) -> list[Stage]:
     """The kernel of some parts, or several if their memories of a workgroup are too large for one."""
     stage = assemble(parts, target, name)
     if len(parts) > 1 and sum(m.size * 4 for m in stage.kernel.shared) > target.workgroup_bytes:
