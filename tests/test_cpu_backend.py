@@ -375,9 +375,9 @@ def test_a_deleted_argument_is_missed_even_if_nobody_reads_it() -> None:
 def test_memory_that_nobody_sees_does_not_grow_without_bound(cpu: Any) -> None:
     pool = type(cpu.pool)(most_free=1 << 20)
     for k in range(50):
-        pool.array((1 << 17,), np.dtype(np.uint8), (1 << 17) + k)
+        pool.arrays([((1 << 17,), np.dtype(np.uint8), (1 << 17) + k)])
     assert sum(n * len(blocks) for n, blocks in pool._blocks.items()) <= (1 << 20) + (1 << 18)
-    held = pool.array((1 << 17,), np.dtype(np.uint8), 1 << 17)
+    (held,) = pool.arrays([((1 << 17,), np.dtype(np.uint8), 1 << 17)])
     held[:] = 7
     pool.clear()
     gc.collect()
@@ -387,7 +387,7 @@ def test_memory_that_nobody_sees_does_not_grow_without_bound(cpu: Any) -> None:
 def test_two_threads_never_get_the_same_memory(cpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between being chosen and being seen a block belongs to who chose it."""
     pool = type(cpu.pool)()
-    block = type(pool._take(LARGE * 4))
+    block = type(pool._take(LARGE * 4, {}))
     made = block.array
 
     def slow(self: Any, shape: Any, dtype: Any) -> Any:
@@ -396,7 +396,7 @@ def test_two_threads_never_get_the_same_memory(cpu: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(block, "array", slow)
     with ThreadPoolExecutor(4) as threads:
-        found = [*threads.map(lambda _: pool.array((LARGE,), np.dtype(np.float32), 4 * LARGE), range(4))]
+        found = [*threads.map(lambda _: pool.arrays([((LARGE,), np.dtype(np.float32), 4 * LARGE)])[0], range(4))]
     assert len({array.ctypes.data for array in found}) == 4
 
 

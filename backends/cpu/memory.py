@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,12 +62,17 @@ class Pool:
         self._owners: dict[int, Block] = {}  # by the identity of their owners
         self._lock = threading.Lock()
 
-    def array(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> np.ndarray:
-        """An array with any numbers in it."""
-        if nbytes < SMALLEST:
-            return np.empty(shape, dtype)
+    def arrays(self, wanted: Sequence[tuple[tuple[int, ...], np.dtype, int]]) -> list[np.ndarray]:
+        """Arrays with any numbers in them, given shapes, dtypes and bytes."""
+        looked: dict[int, int] = {}  # how many blocks of a size are not free: looked at once for all arrays
+        return [
+            np.empty(shape, dtype) if nbytes < SMALLEST else self._array(shape, dtype, nbytes, looked)
+            for shape, dtype, nbytes in wanted
+        ]
+
+    def _array(self, shape: tuple[int, ...], dtype: np.dtype, nbytes: int, looked: dict[int, int]) -> np.ndarray:
         with self._lock:  # a block is free until there is an array of it
-            return self._take(nbytes).array(shape, dtype)
+            return self._take(nbytes, looked).array(shape, dtype)
 
     def is_only_view(self, array: np.ndarray) -> bool:
         """Whether an array is on a block of the pool, and no other array is."""
@@ -74,20 +80,22 @@ class Pool:
             block = self._owners.get(id(array.base))
             return block is not None and block.owner is array.base and block.references() == _ALONE + 1
 
-    def _take(self, nbytes: int) -> Block:
+    def _take(self, nbytes: int, looked: dict[int, int]) -> Block:
         """A block that nobody sees; it belongs to the pool, whoever makes an array of it has it."""
         blocks = self._blocks.get(nbytes)
         if blocks is None:
             blocks = self._blocks[nbytes] = []
         else:
             self._blocks.move_to_end(nbytes)
-        for block in blocks:
-            if block.is_free():
-                return block
+        for k in range(looked.get(nbytes, 0), len(blocks)):
+            if blocks[k].is_free():
+                looked[nbytes] = k + 1
+                return blocks[k]
         self._trim(nbytes)
         block = Block(nbytes)
         self._owners[id(block.owner)] = block
         blocks.append(block)
+        looked[nbytes] = len(blocks)
         return block
 
     def _trim(self, wanted: int) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from asgfn.errors import BackendError
+from backends.cpu.arguments import table_of
 from backends.cpu.commands import Command, encode
 from backends.cpu.runtime import SPINS, STOP, WORDS, functions
 from backends.llvm.building import Building
@@ -282,6 +283,11 @@ class _Native:
         self.run = ctypes.CFUNCTYPE(word, pointer, pointer, pointer, *rest)(run)
         self.call = ctypes.CFUNCTYPE(word, pointer, pointer, objects, *rest)(run)
         self.gather = ctypes.CFUNCTYPE(word, pointer, objects, pointer)(addresses["asgfn_gather"])
+        one, found = np.zeros(1), word()
+        if self.gather(table_of([(0, one.dtype)]), (one,), ctypes.byref(found)) or found.value != one.ctypes.data:
+            raise BackendError(
+                "NumPy keeps arrays in a way that the compiled CPU does not know; backend='numpy' runs the same programs"
+            )
         self.work = ctypes.CFUNCTYPE(None, pointer, word)(addresses["asgfn_work"])
         self.spin = ctypes.CFUNCTYPE(None, word)(addresses["asgfn_spin"])
 

@@ -89,6 +89,7 @@ class Program:
         self._unread = sorted({*range(len(finished.inputs))}.difference(self._read))
         self._has_scalars = any(not finished.in_types[k].ndim for k in finished.overwritten)
         self._new = self._new_arrays()
+        self._wanted = [(t.shape, t.dtype, nbytes) for _, t, nbytes in self._new]
         self._table = table_of(
             [(self.numbers[finished.inputs[k].root], finished.in_types[k].dtype) for k in self._read]  # type: ignore[union-attr]
             + [(number, t.dtype) for number, t, _ in self._new]
@@ -209,8 +210,8 @@ class Program:
         for k in self.finished.overwritten:
             if not self._is_ours(buffers[k]):
                 buffers[k] = plain(buffers[k], self.finished.in_types[k])
-        new, whole = self.pool.array, self._whole
-        found = (*[buffers[k] for k in self._read], *[new(t.shape, t.dtype, nbytes) for _, t, nbytes in self._new])
+        whole = self._whole
+        found = (*[buffers[k] for k in self._read], *self.pool.arrays(self._wanted))
         workspace = self._shared or self._take_workspace()
         env: Sequence[Any] = ()
         try:
