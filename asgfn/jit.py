@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any
@@ -14,10 +12,10 @@ import numpy as np
 
 from asgfn.backend import Backend, backend_of, get_backend, open_early
 from asgfn.config import config
+from asgfn.donation import delete_donated, donated_buffers
 from asgfn.errors import BackendError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.cost import cost
-from asgfn.graph.types import ArrayType
 from asgfn.primitives.check import refuse_checks
 from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
@@ -75,36 +73,6 @@ _ONLY_ARRAYS: frozenset[type] = frozenset({ConcreteArray})
 _ARRAYS: frozenset[type] = frozenset({ConcreteArray, Tracer})
 # what is certainly no node of a tree
 _LEAVES: frozenset[type] = frozenset({ConcreteArray, Tracer, np.ndarray, bool, int, float, complex})
-
-
-# ---------------------------------------------------------------------------------------------- donation
-def _references(x: ConcreteArray) -> int:
-    return sys.getrefcount(x.buffer)
-
-
-_NOBODY_ELSE = _references(concrete(np.zeros(()), ArrayType((), np.float64)))
-
-
-def _buffers(leaves: Sequence[Any], donated: Sequence[bool]) -> list[Any]:
-    """What a program is called with. Donated memory that somebody else sees too is copied: a view of it, a graph that
-    holds it as a constant, NumPy, or another argument of the same call must not change when the program writes there.
-    A scalar may be one of those that `as_array` and `constant` remember, so that everybody may have it."""
-    often = Counter(map(id, leaves))
-    shared = [
-        given and (x.ndim == 0 or _references(x) > _NOBODY_ELSE or often[id(x)] > 1)
-        for x, given in zip(leaves, donated or [False] * len(leaves), strict=True)
-    ]
-    return [
-        x.value.copy() if s and type(x.buffer) is np.ndarray else x.buffer if type(x.buffer) is np.ndarray else x.value
-        for x, s in zip(leaves, shared, strict=True)
-    ]
-
-
-def _delete(leaves: Sequence[Any], donated: Sequence[bool]) -> None:
-    """The user's arrays that were donated are gone; but not scalars, see `_buffers`."""
-    for x, given in zip(leaves, donated or [False] * len(leaves), strict=True):
-        if given and type(x) is ConcreteArray and x.ndim:
-            x.delete()
 
 
 class Jitted:
@@ -183,8 +151,8 @@ class Jitted:
         if entry.run is not None:
             return tree_unflatten(entry.out_tree, entry.run(leaves, entry.out_types))
         if self._donates:
-            outs = executable(_buffers(leaves, entry.donated))
-            _delete(leaves, entry.donated)
+            outs = executable(donated_buffers(leaves, entry.donated))
+            delete_donated(leaves, entry.donated)
         else:
             outs = executable([x.buffer if type(x.buffer) is np.ndarray else x.value for x in leaves])
         return tree_unflatten(entry.out_tree, list(map(concrete, outs, entry.out_types)))
@@ -447,8 +415,8 @@ class Compiled:
         lowered = self._lowered
         if hasattr(self.executable, "run"):
             return tree_unflatten(lowered.out_tree, self.executable.run(arrays, lowered._entry.out_types))
-        outs = self.executable(_buffers(arrays, lowered._donated))
-        _delete(leaves, lowered._donated)
+        outs = self.executable(donated_buffers(arrays, lowered._donated))
+        delete_donated(leaves, lowered._donated)
         return tree_unflatten(lowered.out_tree, list(map(concrete, outs, lowered._entry.out_types)))
 
     def _arrays(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], list[Any]]:

@@ -334,6 +334,8 @@ _pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    global _loading
+    _loading = threading.Lock()
     _pools.clear()
     for runner in list(_runners):
         runner._forget()

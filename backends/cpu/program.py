@@ -208,8 +208,8 @@ class Program:
             for k in self._unread:
                 buffers[k] = arrays[k].value if arrays else np.asarray(buffers[k])
         for k in self.finished.overwritten:
-            if not self._is_ours(buffers[k]):
-                buffers[k] = plain(buffers[k], self.finished.in_types[k])
+            if buffers[k].__class__ is not np.ndarray or not self._is_ours(buffers[k]):
+                buffers[k] = plain(arrays[k].value if arrays else buffers[k], self.finished.in_types[k])
         whole = self._whole
         found = (*[buffers[k] for k in self._read], *self.pool.arrays(self._wanted))
         workspace = self._shared or self._take_workspace()
