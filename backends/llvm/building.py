@@ -21,6 +21,7 @@ class Building:
 
     def __init__(self) -> None:
         self._found: dict[str, bytes | Exception] = {}  # by the functions' keys
+        self._new: list[str] = []  # keys of those that were compiled and are not on the disk
         self._keys: dict[tuple[str, str], str] = {}  # of those that were begun, by name and text
         self._waiting: list[tuple[int, str, str, str]] = []  # the longest first: bytes below 0, name, text, key
         self._bytes = 0
@@ -75,11 +76,11 @@ class Building:
             try:
                 compiler = compiler or Compiler()
                 found = compiler.compile(name, text)
-                objects.keep(key, found)
             except Exception as error:  # for who asks for it
                 found = error
             with self._changed:
                 self._found[key] = found
+                self._new.append(key)
                 self._changed.notify_all()
 
     def __enter__(self) -> Building:
@@ -93,6 +94,10 @@ class Building:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        for key in self._new:
+            code = self._found[key]
+            if isinstance(code, bytes):
+                objects.keep(key, code)
 
 
 def _given(found: bytes | Exception) -> bytes:

@@ -41,38 +41,56 @@ class Compiler:
         Raises:
             BackendError: it is no valid IR, or does not define the function.
         """
-        binding, calls = package(), _calls()
-        context = binding.create_context()
-        module = self._parse(name, text, context)
-        with module:
-            try:
-                module.verify()
-                defined = not module.get_function(name).is_declaration
-            except (RuntimeError, NameError) as error:
-                raise _malformed(name, text, str(error)) from error
-            if not defined:
-                raise _malformed(name, text, f"it declares {name}, but does not define it")
-            calls["LLVMPY_RunNewModulePassManager"](self._passes, module, self._builder)
-            return self._emit(name, module)
-
-    def _parse(self, name: str, text: str, context: Any) -> Any:
-        binding = package()
-        with binding.ffi.OutputString() as problem:
-            module = _calls()["LLVMPY_ParseAssembly"](context, ctypes.c_char_p(text.encode()), problem)
-            if problem:
-                raise _malformed(name, text, str(problem))
-        return binding.ModuleRef(module, context)
-
-    def _emit(self, name: str, module: Any) -> bytes:
-        library = package().ffi.lib
-        with package().ffi.OutputString() as problem:
-            memory = _calls()["LLVMPY_TargetMachineEmitToMemory"](self._machine, module, 1, problem)
-            if not memory:
-                raise BackendError(f"LLVM could not compile {name}: {problem}")
+        calls = _calls()
+        context = calls["ContextCreate"]()
         try:
-            return ctypes.string_at(library.LLVMPY_GetBufferStart(memory), library.LLVMPY_GetBufferSize(memory))
+            with _Problem() as problem:
+                module = calls["ParseAssembly"](context, text.encode(), problem.place)
+                if not module or problem.text:
+                    raise _malformed(name, text, problem.text)
+            try:
+                return self._compile(name, text, module)
+            finally:
+                calls["DisposeModule"](module)
         finally:
-            library.LLVMPY_DisposeMemoryBuffer(memory)
+            calls["ContextDispose"](context)
+
+    def _compile(self, name: str, text: str, module: Any) -> bytes:
+        calls = _calls()
+        with _Problem() as problem:
+            if calls["VerifyModule"](module, problem.place):
+                raise _malformed(name, text, problem.text)
+        function = calls["GetNamedFunction"](module, name.encode())
+        if not function or calls["IsDeclaration"](function):
+            raise _malformed(name, text, f"it does not define {name}")
+        calls["RunNewModulePassManager"](self._passes, module, self._builder)
+        with _Problem() as problem:
+            memory = calls["TargetMachineEmitToMemory"](self._machine, module, 1, problem.place)
+            if not memory:
+                raise BackendError(f"LLVM could not compile {name}: {problem.text}")
+        try:
+            return ctypes.string_at(calls["GetBufferStart"](memory), calls["GetBufferSize"](memory))
+        finally:
+            calls["DisposeMemoryBuffer"](memory)
+
+
+class _Problem:
+    """What LLVM says about a call that fails: a string that it makes."""
+
+    def __init__(self) -> None:
+        self._string = ctypes.c_char_p()
+        self.place = ctypes.byref(self._string)
+
+    @property
+    def text(self) -> str:
+        return (self._string.value or b"").decode(errors="replace")
+
+    def __enter__(self) -> _Problem:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._string:
+            _calls()["DisposeString"](self._string)
 
 
 @lru_cache(maxsize=4096)
@@ -93,17 +111,27 @@ def _passes(binding: Any) -> Any:
     return passes
 
 
+# those that take time: meanwhile another thread may have Python
+_LONG = ("ParseAssembly", "TargetMachineEmitToMemory")
+_SHORT = (
+    "ContextCreate", "ContextDispose", "VerifyModule", "GetNamedFunction", "IsDeclaration", "RunNewModulePassManager",
+    "GetBufferStart", "GetBufferSize", "DisposeMemoryBuffer", "DisposeModule", "DisposeString",
+)  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def _calls() -> dict[str, Any]:
-    """The calls of LLVM that take time, without the lock that llvmlite puts around all of them: threads with contexts of
-    their own need none."""
+    """LLVM's functions, without the lock that llvmlite puts around all of them: threads with contexts of their own need none.
+    Nor do they give Python up for each of the short ones: it takes milliseconds to have it again while another thread
+    computes."""
     library = package().ffi.lib
-    free = ctypes.CDLL(library._name)
     found = {}
-    for name in ("LLVMPY_ParseAssembly", "LLVMPY_RunNewModulePassManager", "LLVMPY_TargetMachineEmitToMemory"):
-        locked, call = getattr(library, name), getattr(free, name)
-        call.argtypes, call.restype = locked.argtypes, locked.restype
-        found[name] = call
+    for names, load in ((_LONG, ctypes.CDLL), (_SHORT, ctypes.PyDLL)):
+        loaded = load(library._name)
+        for name in names:
+            locked, call = getattr(library, f"LLVMPY_{name}"), getattr(loaded, f"LLVMPY_{name}")
+            call.argtypes, call.restype = locked.argtypes, locked.restype
+            found[name] = call
     return found
 
 
