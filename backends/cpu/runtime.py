@@ -14,6 +14,7 @@ from __future__ import annotations
 from backends.cpu import interpreter
 from backends.cpu.arguments import GATHER
 from backends.cpu.commands import BRANCH, COPY, FILL, LOOP, RUN, WHILE
+from backends.llvm.compiling import one_module
 from backends.llvm.host import address_of
 
 # Words of the board. What different threads write is 128 bytes apart: processors fetch pairs of cache lines.
@@ -32,7 +33,7 @@ _PAUSE = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 
 def functions(machine: str) -> tuple[dict[str, str], dict[str, int]]:
-    """The functions of the runner as LLVM IR, and the addresses of the system's functions that they call.
+    """The functions of the runner as LLVM IR, in one module, and the addresses of the system's functions that they call.
 
     Arguments:
         machine: the architecture, as `platform.machine` says.
@@ -58,8 +59,8 @@ def functions(machine: str) -> tuple[dict[str, str], dict[str, int]]:
         "asgfn_run": interpreter.RUN,
     }
     values = {"PAUSE": pause, "NAP": str(unit)}
-    filled = {name: (declared if "$PAUSE" in text else "") + _filled(text, values) for name, text in texts.items()}
-    return filled, {"asgfn_yield": give_up, "asgfn_nap": nap}
+    module = one_module([declared, *(_filled(text, values) for text in texts.values())])
+    return dict.fromkeys(texts, module), {"asgfn_yield": give_up, "asgfn_nap": nap}
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

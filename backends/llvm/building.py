@@ -22,7 +22,7 @@ class Building:
     def __init__(self) -> None:
         self._found: dict[str, bytes | Exception] = {}  # by the functions' keys
         self._new: list[str] = []  # keys of those that were compiled and are not on the disk
-        self._keys: dict[tuple[str, str], str] = {}  # of those that were begun, by name and text
+        self._keys: dict[str, str] = {}  # of those that were begun, by text
         self._waiting: list[tuple[int, str, str, str]] = []  # the longest first: bytes below 0, name, text, key
         self._bytes = 0
         self._threads: list[threading.Thread] = []
@@ -32,9 +32,9 @@ class Building:
     def begin(self, functions: Mapping[str, str]) -> None:
         """Functions that will be asked for."""
         for name, text in functions.items():
-            if (name, text) in self._keys:
+            if text in self._keys:
                 continue
-            key = self._keys[name, text] = objects.key_of(name, text)
+            key = self._keys[text] = objects.key_of(name, text)
             code = objects.find(key)
             with self._changed:
                 if code is not None:
@@ -57,7 +57,7 @@ class Building:
         """
         self.begin(functions)
         self._work(False)
-        keys = [self._keys[function] for function in functions.items()]
+        keys = [self._keys[text] for text in functions.values()]
         with self._changed:
             self._changed.wait_for(lambda: all(key in self._found for key in keys))
         return [_given(self._found[key]) for key in keys]

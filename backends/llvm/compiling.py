@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from backends.llvm.host import new_target_machine, package
 
 # in the names of compiled code: a change of what is below makes other code
 VERSION = 2
+_NAME = re.compile(r"@[\w.]+")
 _LINE = re.compile(r"<string>:(\d+):\d+")
 
 
@@ -102,6 +104,20 @@ def declared(text: str) -> frozenset[str]:
         if not name.startswith("llvm."):
             found.add(name)
     return frozenset(found)
+
+
+def one_module(texts: Iterable[str]) -> str:
+    """The module that defines what several do: to compile it takes less time, if they are small."""
+    declarations: dict[str, None] = {}
+    rest = []
+    for line in "\n".join(texts).splitlines():
+        if line.startswith("declare "):
+            declarations[line] = None
+        else:
+            rest.append(line)
+    defined = {_NAME.search(line)[0] for line in rest if line.startswith("define ")}  # type: ignore[index]
+    needed = [line for line in declarations if _NAME.search(line)[0] not in defined]  # type: ignore[index]
+    return "\n".join([*needed, *rest, ""])
 
 
 def _passes(binding: Any) -> Any:

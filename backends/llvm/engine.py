@@ -45,7 +45,7 @@ class Engine:
 
         Arguments:
             functions: by name, each a module of LLVM IR that defines the function and declares what it calls: others of these
-                functions, externals, or functions of the C library (`exp`).
+                functions, externals, or functions of the C library (`exp`). Small ones may share a module; see `one_module`.
             externals: addresses of other functions that these call.
             building: where some of them have been begun.
 
@@ -67,11 +67,15 @@ class Engine:
                     imports[name] = address
                 else:
                     unknown.append(name)
+            modules: dict[str, str] = {}
+            for name, text in missing.items():
+                modules.setdefault(text, name)
+            functions = {name: text for text, name in modules.items()}  # one of each module
             if building is not None:
-                code = building.objects(missing)
+                code = building.objects(functions)
             else:
                 with Building() as building:
-                    code = building.objects(missing)
+                    code = building.objects(functions)
             self._load(missing, code, imports, marks, unknown)
         return {name: self._addresses[mark] for name, mark in marks.items()}
 

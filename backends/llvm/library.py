@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from backends.llvm.compiling import declared
+from backends.llvm.compiling import declared, one_module
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
 from backends.programs.cache import version
 from backends.programs.disk import kept
 
-_TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\w+)?")
+_TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
 @lru_cache(maxsize=4)
@@ -47,22 +47,20 @@ def called_by(texts: Iterable[str]) -> dict[str, str]:
     while waiting:
         name = waiting.pop()
         kind = _TYPE.fullmatch(name)
-        if kind is None or name in found:
-            continue
-        if "_rows_" in name:
-            text = _strip(kind[1], name, name in asked)
-        else:
-            text = _products(kind[1])[name]
-        found[name] = text
-        waiting += declared(text)
+        if kind is not None and name not in found:
+            functions = _products(kind[1])
+            fast = frozenset(n for n in asked if n in functions and "_rows_" in n)
+            found[name] = functions[name] if name in fast or "_rows_" not in name else _slow(kind[1], fast)
+            waiting += sorted(declared(found[name]))
     return found
 
 
 @lru_cache(maxsize=64)
-def _strip(dtype: str, name: str, is_fast: bool) -> str:
+def _slow(dtype: str, fast: frozenset[str]) -> str:
+    """The module of the functions for strips of other sizes than those that are fast."""
     from backends.llvm import strips
 
     functions = _products(dtype)
-    if name in functions:
-        return functions[name] if is_fast else strips.unasked(name, functions[name])
-    return strips.one_by_one(product_shape(dtype), functions[f"gemm_{dtype}_rows_1"])
+    one = strips.one_by_one(product_shape(dtype), functions[f"gemm_{dtype}_rows_1"])
+    others = [name for name in functions if "_rows_" in name and name not in fast]
+    return one_module([one, *(strips.unasked(name, functions[name]) for name in others)])

@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def key_of(name: str, text: str) -> str:
-    """The name of a function's file."""
+    """The name of a function's file, which has what else the text defines."""
     machine = host()
     what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features, name, text)
     return hashlib.blake2b(repr(what).encode(), digest_size=20).hexdigest()
