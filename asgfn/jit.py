@@ -69,7 +69,6 @@ def clear_jit_caches() -> None:
             cache.clear()
 
 
-_ONLY_ARRAYS: frozenset[type] = frozenset({ConcreteArray})
 _ARRAYS: frozenset[type] = frozenset({ConcreteArray, Tracer})
 # what is certainly no node of a tree
 _LEAVES: frozenset[type] = frozenset({ConcreteArray, Tracer, np.ndarray, bool, int, float, complex})
@@ -120,18 +119,17 @@ class Jitted:
             fun, static_key = self._fun, None
         leaves: Sequence[Any]
         tree: Any  # or the number of arguments, where these are the leaves
+        traced = state.staging is not None
         # lists inside all(...): a generator is slower
         if kwargs or not all([type(x) is ConcreteArray for x in args]):  # noqa: C419
             leaves, tree = self._flatten(args, kwargs)
-        else:  # plain arrays: no structure to take apart
-            leaves, tree = args, len(args)
-        traced = state.staging is not None
-        kinds = set(map(type, leaves))
-        if not kinds <= _ONLY_ARRAYS:
+            kinds = set(map(type, leaves))
             if not kinds <= _ARRAYS:
                 leaves = self._arrays(leaves, args, kwargs)
                 kinds = set(map(type, leaves))
             traced = traced or Tracer in kinds
+        else:  # plain arrays: no structure to take apart
+            leaves, tree = args, len(args)
         key = (tuple([x.aval for x in leaves]), tree, static_key, config.trace_key, state.axes)
         entry = self._cache.get(key)
         if entry is None:
