@@ -18,7 +18,7 @@ from asgfn.graph.types import ArrayType
 from backends.kernels import index as ix
 from backends.kernels import scalar
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, I32, Builder, Memory, Value
+from backends.kernels.ir import BOOL, I32, I64, Builder, Memory, Value
 from backends.kernels.types import Types
 
 Coordinates = tuple[Index, ...]
@@ -143,8 +143,10 @@ class Elements:
         found = self.at(value, coordinates, mask)
         if low == high:
             return ix.constant(low)
-        if found.dtype != I32:
+        if found.dtype != I32:  # compared before it is narrowed, which may bring what is large into range
             top = b.constant(high, found.dtype)
+            if found.dtype == I64:
+                found = b.op("max", found, b.constant(low, I64))
             found = b.op("convert", b.op("min", found, top), dtype=I32)
         clamped = b.op("min", b.op("max", found, b.constant(low, I32)), b.constant(high, I32))
         return ix.computed(clamped, low, high)
@@ -344,7 +346,7 @@ def _arg_reduce(e: Elements, node: Node, at: Coordinates, mask: Value | None) ->
     best, place = b.variable(first), b.variable(b.constant(0, I32))
     with b.loop(along, start=1):
         element = e.at(x, (*at[:axis], along, *at[axis:]), mask)
-        with b.when(scalar.goes_before(b, node.primitive.name, element, b.read(best))):
+        with b.when(scalar.goes_before(b, e.types, node.primitive.name, element, b.read(best))):
             b.assign(best, element)
             b.assign(place, b.index(along))
     return e.types.from_integer(b, b.read(place), node.out_types[0].dtype)

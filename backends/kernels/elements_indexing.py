@@ -15,7 +15,7 @@ from backends.kernels.elements import Coordinates, Elements, element_rule
 from backends.kernels.functions_bits import stored, unstored
 from backends.kernels.functions_notation import Number
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, I32, Value
+from backends.kernels.ir import BOOL, I32, I64, U32, U64, Value
 
 
 # ---------------------------------------------------------------------------------------------- windows
@@ -29,8 +29,8 @@ def window_start(
         return start, None
     found = e.at(indices, at, mask)
     inside = b.op("le", found, b.constant(room, found.dtype), dtype=BOOL)
-    if found.dtype == I32:
-        inside = b.op("and", b.op("ge", found, b.constant(0, I32), dtype=BOOL), inside)
+    if found.dtype in (I32, I64):
+        inside = b.op("and", b.op("ge", found, b.constant(0, found.dtype), dtype=BOOL), inside)
     return start, inside
 
 
@@ -114,10 +114,15 @@ def _bitcast(e: Elements, node: Node, at: Coordinates, mask: Value | None) -> An
     if old > new:
         whole = bits(at[:-1]) >> Number(b, b.index(at[-1] * (8 * new)))
         found = whole & ((1 << 8 * new) - 1)
+        if old == 8:
+            found = found.op("convert", dtype=U32)
     else:
-        found = bits((*at, ix.constant(0)))
-        for k in range(1, new // old):
-            found = found | (bits((*at, ix.constant(k))) << (8 * old * k))
+        parts = [bits((*at, ix.constant(k))) for k in range(new // old)]
+        if new == 8:
+            parts = [part.op("convert", dtype=U64) for part in parts]
+        found = parts[0]
+        for k, part in enumerate(parts[1:], 1):
+            found = found | (part << (8 * old * k))
     return unstored(found, out.dtype, e.types.register(out.dtype)).value
 
 

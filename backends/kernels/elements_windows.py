@@ -68,7 +68,7 @@ def _arg_reduce_window(e: Elements, node: Node, at: Coordinates, mask: Value | N
         at_x, inside = _tap(e, node, t.shape, at, tap)
         element = e.at(x, at_x, b.both(mask, inside))
         first = b.op("eq", b.read(found), b.constant(0, I32), dtype=BOOL)
-        wins = b.op("or", first, scalar.goes_before(b, name, element, b.read(best)))
+        wins = b.op("or", first, scalar.goes_before(b, e.types, name, element, b.read(best)))
         with b.when(b.both(inside, wins)):
             b.assign(best, element)
             b.assign(place, b.index(ix.linear(tap, lengths)))

@@ -52,7 +52,7 @@ _EXPM1_TAIL = (
     0.00019907952810171992,
 )
 # (log(1 + x) - x + x^2 / 2) / x^3 on [sqrt(1/2) - 1, sqrt(2) - 1]
-_LOG_TAIL = (
+LOG_TAIL = (
     0.33333316445350647,
     -0.25000810623168945,
     0.2000228613615036,
@@ -63,7 +63,7 @@ _LOG_TAIL = (
     -0.07859545946121216,
 )
 # (sinh(x) / x - 1) / x^2 in x^2, on [0, 1]
-_SINH_TAIL = (0.1666666716337204, 0.008333339355885983, 0.00019838099251501262, 2.806300699376152e-06)
+SINH_TAIL = (0.1666666716337204, 0.008333339355885983, 0.00019838099251501262, 2.806300699376152e-06)
 # tanh(x) / x in x^2, on [0, 9.02]; searched for small rounding errors in the neighbourhood of a minimax fit
 _TANH = (1.0, 0.13382692635059357, 0.0034974596928805113, 2.063585452560801e-05, 1.3384332753219041e-08)
 _TANH_BELOW = (1.0, 0.4671601355075836, 0.025884374976158142, 0.000328852009261027, 7.790268909957376e-07)
@@ -127,7 +127,7 @@ def _half_exp(a: Number) -> Number:
 def sinh(x: Number) -> Number:
     a = x.magnitude()
     square = x * x
-    near = (a * square).fma(horner(square, _SINH_TAIL), a)
+    near = (a * square).fma(horner(square, SINH_TAIL), a)
     half = _half_exp(a)
     return where(a < 1.0, near, half - 0.25 / half).with_sign_of(x)
 
@@ -141,7 +141,7 @@ def cosh(x: Number) -> Number:
 def _log_of(f: Number, e: Number) -> Number:
     """log(1 + f) + e log(2) for sqrt(1/2) - 1 <= f < sqrt(2) - 1."""
     square = f * f
-    near = square.fma(f.fma(horner(f, _LOG_TAIL), -0.5), f)
+    near = square.fma(f.fma(horner(f, LOG_TAIL), -0.5), f)
     return e.fma(LN2_HIGH, e.fma(LN2_LOW, near))
 
 

@@ -42,7 +42,7 @@ _ATAN_TAIL = (
     0.06318219751119614, -0.03667028620839119, 0.013996483758091927, -0.0025085764937102795,
 )  # fmt: skip
 # (asin(x) / x - 1) / x^2 in x^2, on [0, 1/2]
-_ASIN_TAIL = (
+ASIN_TAIL = (
     0.1666666567325592,
     0.07500103116035461,
     0.04459662735462189,
@@ -93,7 +93,7 @@ def _reduced(x: Number, near: Number, sign: Number, quarters: int, period_turns:
 
 
 def _far(x: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:
-    high, low = _turns(x)
+    high, low = turns(x)
     high = high + (quarters << 30)
     if period_turns == 2:
         high, low = (high << 1) | (low >> 31), low << 1
@@ -108,7 +108,7 @@ def _far(x: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:
     return where(infinite, x.like(NAN), rest), parity
 
 
-def _turns(x: Number) -> tuple[Number, Number]:
+def turns(x: Number) -> tuple[Number, Number]:
     """The fraction of x / (2 pi), as a number of 64 bits in two words, for large x."""
     exponent = (x.bits() >> 23) & 0xFF
     digits = (x.bits() & 0x7FFFFF) | 0x800000
@@ -202,7 +202,7 @@ def atan2(y: Number, x: Number) -> Number:
 def _asin_small(x: Number) -> Number:
     """asin on [0, 1/2]."""
     square = x * x
-    return (x * square).fma(horner(square, _ASIN_TAIL), x)
+    return (x * square).fma(horner(square, ASIN_TAIL), x)
 
 
 def _asin_parts(x: Number) -> tuple[Number, Number, Number]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.kernels import index as ix
 from backends.kernels.functions_notation import INFINITE_BITS, NAN, Number, constant, where
-from backends.kernels.ir import F16, F32, U32
+from backends.kernels.ir import F16, F32, U32, U64
 from backends.kernels.types import BFLOAT16
 
 
@@ -28,6 +28,11 @@ class Format:
         return self.bits - 1 - self.mantissa
 
     @property
+    def register(self) -> str:
+        """The integers that hold its bits."""
+        return U64 if self.bits == 64 else U32
+
+    @property
     def sign(self) -> int:
         """The bit of the sign."""
         return 1 << (self.bits - 1)
@@ -38,7 +43,10 @@ class Format:
         return self.sign - (1 << self.mantissa)
 
 
-_FORMATS = {np.dtype(np.float32): Format(32, 23), np.dtype(np.float16): Format(16, 10), BFLOAT16: Format(16, 7)}
+_FORMATS = {
+    np.dtype(np.float64): Format(64, 52), np.dtype(np.float32): Format(32, 23), np.dtype(np.float16): Format(16, 10),
+    BFLOAT16: Format(16, 7),
+}  # fmt: skip
 
 
 def format_of(dtype: np.dtype) -> Format:
@@ -46,10 +54,10 @@ def format_of(dtype: np.dtype) -> Format:
 
 
 def stored(x: Number, dtype: np.dtype) -> Number:
-    """The bits (u32) that a number of a dtype has, in the dtype's own format."""
+    """The bits (u32; u64 if there are 64) that a number of a dtype has, in the dtype's own format."""
     if dtype.kind in "iu":
         bits = x.bits()
-        return bits if dtype.itemsize == 4 else bits & ((1 << 8 * dtype.itemsize) - 1)
+        return bits if dtype.itemsize >= 4 else bits & ((1 << 8 * dtype.itemsize) - 1)
     if dtype == BFLOAT16:
         return x.bits() >> 16
     if dtype == np.float16:
@@ -62,7 +70,7 @@ def unstored(bits: Number, dtype: np.dtype, register: str) -> Number:
     if dtype.kind == "u":
         return bits
     if dtype.kind == "i":
-        empty = 32 - 8 * dtype.itemsize
+        empty = max(32 - 8 * dtype.itemsize, 0)
         number = bits.signed_bits()
         return (number << empty) >> empty if empty else number
     if dtype == BFLOAT16:
@@ -104,7 +112,7 @@ def nextafter(x: Number, y: Number, dtype: np.dtype) -> Number:
     start = where(size.equals(0), b & layout.sign | 1, a)
     # magnitudes shrink towards a number of the other sign, or of a smaller magnitude
     shrinks = (((a ^ b) & layout.sign) > 0) | (target < size)
-    step = where(shrinks, constant(a.b, 0xFFFFFFFF, U32), 1)
+    step = where(shrinks, constant(a.b, 0xFFFFFFFFFFFFFFFF if layout.bits == 64 else 0xFFFFFFFF, layout.register), 1)
     moved = where(size.equals(0), start, a + step)
     same = a.equals(b) | (size | target).equals(0)
     result = where(same, b, moved)
@@ -113,7 +121,7 @@ def nextafter(x: Number, y: Number, dtype: np.dtype) -> Number:
 
 
 def layout_nan(like: Number, layout: Format) -> Number:
-    return constant(like.b, layout.infinity | 1 << (layout.mantissa - 1), U32)
+    return constant(like.b, layout.infinity | 1 << (layout.mantissa - 1), layout.register)
 
 
 def reduce_precision(raw: Number, layout: Format, exponent_bits: int, mantissa_bits: int) -> Number:

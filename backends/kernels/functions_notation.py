@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.kernels.ir import BOOL, F32, I32, U32, Builder, Value
+from backends.kernels.ir import BOOL, F32, F64, I32, I64, U32, U64, Builder, Value
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -22,10 +22,12 @@ SIGN = 0x80000000
 MAGNITUDE = 0x7FFFFFFF
 INFINITE_BITS = 0x7F800000
 SMALLEST_NORMAL_BITS = 0x00800000
+_UNSIGNED = {F64: U64, I64: U64, U64: U64}  # the integers of a register's width; else u32
+_SIGNED = {F64: I64, I64: I64, U64: I64}
 
 
 class Number:
-    """A value of a kernel (f32, i32, u32 or bool), with operators."""
+    """A value of a kernel (of 32 or 64 bits, or bool), with operators."""
 
     __slots__ = ("b", "value")
 
@@ -93,7 +95,11 @@ class Number:
         return self.op("shift_right", self._amount(by))
 
     def _amount(self, by: Any) -> Number:
-        return by.unsigned() if isinstance(by, Number) else constant(self.b, by, U32)
+        """How far a number is shifted: an integer of its width, without a sign."""
+        width = _UNSIGNED.get(self.value.dtype, U32)
+        if isinstance(by, Number):
+            return by if by.value.dtype == width else by.op("convert", dtype=width)
+        return constant(self.b, by, width)
 
     def __lt__(self, other: Any) -> Number:
         return self.op("lt", other, dtype=BOOL)
@@ -129,16 +135,18 @@ class Number:
 
     # ------------------------------------------------------------------ representations
     def bits(self) -> Number:
-        """The bits of a 32-bit number, as u32."""
-        return self if self.value.dtype == U32 else self.op("bitcast", dtype=U32)
+        """The bits of a number, as u32 (u64 if it has 64)."""
+        width = _UNSIGNED.get(self.value.dtype, U32)
+        return self if self.value.dtype == width else self.op("bitcast", dtype=width)
 
     def signed_bits(self) -> Number:
-        """The bits as i32: ordered as the numbers are, among those that are not negative."""
-        return self if self.value.dtype == I32 else self.op("bitcast", dtype=I32)
+        """The bits as i32 (i64): ordered as the numbers are, among those that are not negative."""
+        width = _SIGNED.get(self.value.dtype, I32)
+        return self if self.value.dtype == width else self.op("bitcast", dtype=width)
 
     def real_bits(self) -> Number:
-        """The f32 that has these bits."""
-        return self.op("bitcast", dtype=F32)
+        """The f32 (f64) that has these bits."""
+        return self.op("bitcast", dtype=F64 if self.value.dtype in (I64, U64) else F32)
 
     def unsigned(self) -> Number:
         """The number as u32."""
@@ -152,13 +160,24 @@ class Number:
         """The number as f32."""
         return self if self.value.dtype == F32 else self.op("convert", dtype=F32)
 
+    def double(self) -> Number:
+        """The number as f64."""
+        return self if self.value.dtype == F64 else self.op("convert", dtype=F64)
+
+    def call(self, function: str, *others: Number) -> Number:
+        """A function of the C library, of this number and others (f64)."""
+        values = [self.value, *(o.value for o in others)]
+        return Number(self.b, self.b.op("call", *values, dtype=F64, attr=function))
+
     # ------------------------------------------------------------------ by bits
     def magnitude_bits(self) -> Number:
         """The bits of |self|."""
-        return self.bits() & MAGNITUDE
+        bits = self.bits()
+        return bits & (MAGNITUDE if bits.value.dtype == U32 else (1 << 63) - 1)
 
     def sign_bit(self) -> Number:
-        return self.bits() & SIGN
+        bits = self.bits()
+        return bits & (SIGN if bits.value.dtype == U32 else 1 << 63)
 
     def magnitude(self) -> Number:
         """|self|."""
@@ -186,7 +205,9 @@ class Number:
 
 def constant(b: Builder, value: Any, dtype: str = F32) -> Number:
     """A constant of the kernel: the nearest number of its type."""
-    return Number(b, b.constant(float(np.float32(value)) if dtype == F32 else value, dtype))
+    if dtype == F32:
+        value = float(np.float32(value))
+    return Number(b, b.constant(float(value) if dtype == F64 else value, dtype))
 
 
 def where(condition: Number, a: Any, b: Any) -> Number:

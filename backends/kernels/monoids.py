@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from asgfn.graph.types import ArrayType
@@ -62,6 +64,10 @@ class Monoid:
         high, low = b.op("max", x, y), b.op("min", x, y)
         ratio = self._apply(b, "exp", b.op("sub", low, high))
         total = b.op("add", high, self._apply(b, "log1p", ratio))
+        if self.types.exact:
+            for number, infinity in ((high, math.inf), (low, -math.inf)):
+                total = b.select(b.op("eq", number, b.constant(infinity, x.dtype), dtype=BOOL), high, total)
+            return total  # NaN by itself
         for number, bits in ((high, _INFINITY), (low, _MINUS_INFINITY)):
             alone = b.op("eq", b.op("bitcast", number, dtype=U32), b.constant(bits, U32), dtype=BOOL)
             total = b.select(alone, high, total)

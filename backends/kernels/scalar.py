@@ -20,13 +20,14 @@ from backends.kernels import (
     functions_bessel,
     functions_bits,
     functions_error,
+    functions_exact,
     functions_gamma,
     functions_power,
     functions_zeta,
 )
 from backends.kernels.functions_notation import Number, constant, where
-from backends.kernels.ir import BOOL, F16, F32, U32, Builder, Value
-from backends.kernels.types import Types, is_nan, magnitude_bits
+from backends.kernels.ir import BOOL, F16, F32, F64, U32, U64, Builder, Value
+from backends.kernels.types import FLOATS, Types, magnitude_bits
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,12 @@ class Operation:
 
     def constant(self, value: Any, like: Value) -> Value:
         """A constant of a value's register type."""
-        return self.b.constant(float(value) if like.dtype in (F32, F16) else value, like.dtype)
+        return self.b.constant(float(value) if like.dtype in FLOATS else value, like.dtype)
+
+    @property
+    def width(self) -> np.dtype:
+        """Integers, without a sign, that are as wide as the first operand's register."""
+        return np.dtype(np.uint64 if self.dtype.itemsize == 8 else np.uint32)
 
 
 RULES: dict[str, Callable[..., Value | list[Value]]] = {}
@@ -76,14 +82,16 @@ def supports(
     name: str, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Mapping[str, Any]
 ) -> bool:
     """Whether there is code for a primitive of these types: real numbers, of one shape or of none."""
-    if name not in RULES:
+    if name not in RULES or (name in _SINGLE and in_types[0].dtype == np.float64):
         return False
     shape = out_types[0].shape
     if any(t.dtype.kind == "c" for t in (*in_types, *out_types)) or any(t.shape not in ((), shape) for t in in_types):
         return False
     if name == "bitcast_convert_type":
         return in_types[0].dtype.itemsize == out_types[0].dtype.itemsize
-    # reciprocals of integers are the host's
+    # powers of integers by integers, and their reciprocals, are the host's
+    if name == "pow" and in_types[0].dtype.kind in "iub":
+        return False
     return not (name == "integer_pow" and in_types[0].dtype.kind in "iu" and params["y"] < 0)
 
 
@@ -97,9 +105,9 @@ def apply(
     params: Mapping[str, Any],
 ) -> Value | list[Value]:
     """The result of an element-wise primitive, of its dtype's precision."""
-    if operands and all(v.op == "constant" for v in operands):
+    if operands and not types.exact and all(v.op == "constant" for v in operands):
         # languages compute with constants when they compile, and refuse what is not finite then
-        operands = [opaque(b, v) for v in operands]
+        operands = [opaque(b, types, v) for v in operands]
     made = RULES[name](Operation(b, types, in_types, out_types, params), *operands)
     if isinstance(made, Value):
         return _rounded(b, types, name, made, out_types[0].dtype)
@@ -112,24 +120,56 @@ def _rounded(b: Builder, types: Types, name: str, value: Value, dtype: np.dtype)
     return types.rounded(b, value, dtype)
 
 
-def opaque(b: Builder, value: Value) -> Value:
-    """A constant as a number that compilers do not compute with beforehand; others as they are."""
-    return b.read(b.variable(value)) if value.op == "constant" else value
+def opaque(b: Builder, types: Types, value: Value) -> Value:
+    """A constant as a number that compilers do not compute with beforehand; others, and where that is no harm, as they are."""
+    return b.read(b.variable(value)) if value.op == "constant" and not types.exact else value
 
 
 # ---------------------------------------------------------------------------------------------- functions of floats
+# those that the C library has for 64-bit floats, by its names
+_LIBRARY = {
+    name: name
+    for name in (
+        "exp", "exp2", "expm1", "log", "log1p", "cbrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh",
+        "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "pow",
+    )
+} | {"rem": "fmod"}  # fmt: skip
+# formulas that are right for floats of any width, where computing is exact
+_ANY_WIDTH = frozenset(("sqrt", "rsqrt", "sign", "is_finite", "round"))
+# functions that are computed in 32 bits only
+_SINGLE = frozenset(("erf_inv", "digamma", "bessel_i0e", "bessel_i1e", "zeta", "polygamma"))
+
+
 def function(name: str, formula: Callable[..., Number]) -> None:
-    """Registers a function that is computed in 32 bits, whatever its operands are."""
+    """Registers a function that is computed in 32 bits, or, of 64-bit floats, by the C library."""
 
     def compute(o: Operation, *operands: Value) -> Value:
-        return in_single(o.b, formula, *operands)
+        return of_floats(o, name, formula, *operands)
 
     RULES[name] = compute
 
 
-def in_single(b: Builder, formula: Callable[..., Number], *operands: Value) -> Value:
-    """A formula of 32-bit floats, for floats of any register type."""
-    wide = [opaque(b, v) for v in operands]
+def of_floats(o: Operation, name: str, formula: Callable[..., Number], *operands: Value) -> Value:
+    """A function of floats, by the way that suits their width and the target.
+
+    Arguments:
+        formula: what is right on every device, of 32-bit floats.
+    """
+    if o.types.exact:
+        formula = functions_exact.FORMULAS.get(name, formula)
+    if operands[0].dtype != F64:
+        return in_single(o.b, o.types, formula, *operands)
+    numbers = [Number(o.b, v) for v in operands]
+    if name in _ANY_WIDTH:
+        return functions_exact.FORMULAS.get(name, formula)(*numbers).value
+    if name == "logistic":
+        return (1.0 / ((-numbers[0]).call("exp") + 1.0)).value
+    return numbers[0].call(_LIBRARY[name], *numbers[1:]).value
+
+
+def in_single(b: Builder, types: Types, formula: Callable[..., Number], *operands: Value) -> Value:
+    """A formula of 32-bit floats, for floats of any register type that is not wider."""
+    wide = [opaque(b, types, v) for v in operands]
     numbers = [Number(b, b.op("convert", v, dtype=F32) if v.dtype == F16 else v) for v in wide]
     result = formula(*numbers).value
     return b.op("convert", result, dtype=F16) if operands[0].dtype == F16 and result.dtype == F32 else result
@@ -155,7 +195,7 @@ for _name in ("zeta", "polygamma"):
 @rule("pow")
 def _pow(o: Operation, x: Value, y: Value) -> Value:
     y = o.types.convert(o.b, y, o.in_types[1].dtype, o.dtype)
-    return in_single(o.b, functions_power.power, x, y)
+    return of_floats(o, "pow", functions_power.power, x, y)
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic
@@ -169,7 +209,7 @@ for _name in ("add", "mul", "abs", "floor", "ceil"):
 
 @rule("sub")
 def _sub(o: Operation, x: Value, y: Value) -> Value:
-    if x is y and o.is_float:  # compilers take x - x for 0, whatever x is
+    if x is y and o.is_float and not o.types.exact:  # compilers take x - x for 0, whatever x is
         finite = o.b.op("lt", magnitude_bits(o.b, x), o.b.constant(0x7F800000, U32), dtype=BOOL)
         return o.b.select(finite, o.types.constant(o.b, 0.0, o.dtype), o.types.constant(o.b, float("nan"), o.dtype))
     return o.b.op("sub", x, y)
@@ -177,30 +217,39 @@ def _sub(o: Operation, x: Value, y: Value) -> Value:
 
 @rule("neg")
 def _neg(o: Operation, x: Value) -> Value:
-    return o.b.op("neg", x) if x.dtype != U32 else o.b.op("sub", o.b.constant(0, U32), x)
+    return o.b.op("neg", x) if x.dtype not in (U32, U64) else o.b.op("sub", o.b.constant(0, x.dtype), x)
 
 
 @rule("div")
 def _div(o: Operation, x: Value, y: Value) -> Value:
-    return o.b.op("div", x, y) if o.is_float else integer_division(o.b, x, y)[0]
+    return o.b.op("div", x, y) if o.is_float else integer_division(o, x, y)[0]
 
 
 @rule("rem")
 def _rem(o: Operation, x: Value, y: Value) -> Value:
-    return in_single(o.b, functions_bits.remainder, x, y) if o.is_float else integer_division(o.b, x, y)[1]
+    if not o.is_float:
+        return integer_division(o, x, y)[1]
+    if not o.types.exact:
+        return in_single(o.b, o.types, functions_bits.remainder, x, y)
+    # that of 32-bit floats is one, too
+    a, c = (Number(o.b, v) for v in (x, y))
+    rest = a.double().call("fmod", c.double())
+    return rest.value if x.dtype == F64 else rest.real().value
 
 
-def integer_division(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
+def integer_division(o: Operation, x: Value, y: Value) -> tuple[Value, Value]:
     """Quotient towards zero and remainder. By zero they are -1 (all ones) and x; the smallest number by -1 wraps."""
+    b = o.b
     if y.op == "constant" and y.attr not in (0, -1):
         return b.op("div", x, y), b.op("rem", x, y)
-    x, y = opaque(b, x), opaque(b, y)
+    x, y = opaque(b, o.types, x), opaque(b, o.types, y)
     zero, one = b.constant(0, y.dtype), b.constant(1, y.dtype)
     by_zero = b.op("eq", y, zero, dtype=BOOL)
-    if x.dtype == U32:
+    if x.dtype in (U32, U64):
+        ones = b.constant(int(np.iinfo(o.width).max), x.dtype)
         safe = b.select(by_zero, one, y)
         quotient, remainder = b.op("div", x, safe), b.op("rem", x, safe)
-        return b.select(by_zero, b.constant(0xFFFFFFFF, U32), quotient), b.select(by_zero, x, remainder)
+        return b.select(by_zero, ones, quotient), b.select(by_zero, x, remainder)
     minus_one = b.constant(-1, x.dtype)
     by_minus_one = b.op("eq", y, minus_one, dtype=BOOL)
     safe = b.select(b.op("or", by_zero, by_minus_one), one, y)
@@ -215,7 +264,7 @@ def _make_extremum(name: str) -> None:
         if x.dtype == BOOL:
             return b.op("or" if name == "max" else "and", x, y)
         best = b.op(name, x, y)
-        return nan_first(b, best, x, y) if o.is_float else best
+        return nan_first(o, best, x, y) if o.is_float else best
 
     RULES[name] = extremum
 
@@ -224,10 +273,12 @@ for _name in ("max", "min"):
     _make_extremum(_name)
 
 
-def nan_first(b: Builder, otherwise: Value, *operands: Value) -> Value:
+def nan_first(o: Operation, otherwise: Value, *operands: Value) -> Value:
     """The first operand that is NaN, if there is one: devices' `max` and `min` pass over them."""
+    if o.types.exact:
+        return otherwise
     for x in reversed(operands):
-        otherwise = b.select(is_nan(b, x), x, otherwise)
+        otherwise = o.b.select(o.types.is_nan(o.b, x), x, otherwise)
     return otherwise
 
 
@@ -237,19 +288,19 @@ def _clamp(o: Operation, low: Value, x: Value, high: Value) -> Value:
     if x.dtype == BOOL:
         return b.op("and", b.op("or", x, low), high)
     inside = b.op("min", b.op("max", x, low), high)
-    return nan_first(b, inside, x, low, high) if o.in_types[1].dtype.kind not in "iu" else inside
+    return nan_first(o, inside, x, low, high) if o.in_types[1].dtype.kind not in "iu" else inside
 
 
-def goes_before(b: Builder, name: str, x: Value, best: Value) -> Value:
+def goes_before(b: Builder, types: Types, name: str, x: Value, best: Value) -> Value:
     """Whether argmax (argmin) prefers x to the best one before it: NaN to all else, the first of equal ones."""
     if x.dtype == BOOL:
         no = b.op("not", best if name == "argmax" else x)
         return b.op("and", x if name == "argmax" else best, no)
     better = b.op("gt" if name == "argmax" else "lt", x, best, dtype=BOOL)
-    if x.dtype not in (F32, F16):
+    if x.dtype not in FLOATS:
         return better
-    known = b.op("not", is_nan(b, best))
-    return b.op("and", known, b.op("or", better, is_nan(b, x)))
+    known = b.op("not", types.is_nan(b, best))
+    return b.op("and", known, b.op("or", better, types.is_nan(b, x)))
 
 
 @rule("square")
@@ -281,16 +332,18 @@ def _integer_pow(o: Operation, x: Value) -> Value:
 def _sign(o: Operation, x: Value) -> Value:
     b = o.b
     if o.is_float:
-        return in_single(b, functions_bits.sign, x)
+        return of_floats(o, "sign", functions_bits.sign, x)
     one = b.constant(1, x.dtype)
-    if x.dtype == U32:
+    if x.dtype in (U32, U64):
         return b.op("min", x, one)
     return b.op("max", b.op("min", x, one), b.constant(-1, x.dtype))
 
 
 @rule("round")
 def _round(o: Operation, x: Value) -> Value:
-    return o.b.op("round", x) if o.params["rounding_method"] == 1 else in_single(o.b, functions_bits.round_away, x)
+    if o.params["rounding_method"] == 1:
+        return o.b.op("round", x)
+    return of_floats(o, "round", functions_bits.round_away, x)
 
 
 # ---------------------------------------------------------------------------------------------- comparisons
@@ -300,15 +353,17 @@ for _name in ("gt", "lt"):
 
 @rule("eq")
 def _eq(o: Operation, x: Value, y: Value) -> Value:
-    if o.is_float and x is y:  # the question whether something is NaN, which compilers may think they know
-        return o.b.op("not", is_nan(o.b, x))
+    if (
+        o.is_float and x is y and not o.types.exact
+    ):  # the question whether something is NaN, which compilers may think they know
+        return o.b.op("not", o.types.is_nan(o.b, x))
     return o.b.op("eq", x, y, dtype=BOOL)
 
 
 @rule("ne")
 def _ne(o: Operation, x: Value, y: Value) -> Value:
     # devices' own "not equal" may be false for NaN
-    return o.b.op("not", _eq(o, x, y)) if o.is_float else o.b.op("ne", x, y, dtype=BOOL)
+    return o.b.op("not", _eq(o, x, y)) if o.is_float and not o.types.exact else o.b.op("ne", x, y, dtype=BOOL)
 
 
 @rule("ge")
@@ -332,9 +387,11 @@ for _name in ("and", "or", "xor", "not"):
 def _shift(name: str) -> None:
     def shift(o: Operation, x: Value, amount: Value) -> Value:
         width = 8 * o.dtype.itemsize
-        x, amount = opaque(o.b, x), opaque(o.b, amount)
+        x, amount = opaque(o.b, o.types, x), opaque(o.b, o.types, amount)
         number, by = Number(o.b, x), functions_bits.stored(Number(o.b, amount), o.dtype)
         inside = by < width
+        if o.types.exact:  # languages for devices take the lowest bits, but not LLVM
+            by = by.minimum(width - 1)
         if name == "shift_right_arithmetic":
             return (number >> by.minimum(width - 1)).value
         if name == "shift_right_logical":
@@ -353,26 +410,26 @@ for _name in ("shift_left", "shift_right_logical", "shift_right_arithmetic"):
 
 @rule("population_count")
 def _population_count(o: Operation, x: Value) -> Value:
-    count = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype).op("count_ones")
-    return o.types.convert(o.b, count.value, np.dtype(np.uint32), o.dtype)
+    count = functions_bits.stored(Number(o.b, opaque(o.b, o.types, x)), o.dtype).op("count_ones")
+    return o.types.convert(o.b, count.value, o.width, o.dtype)
 
 
 @rule("clz")
 def _clz(o: Operation, x: Value) -> Value:
-    bits = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype)
-    count = bits.op("count_leading_zeros") - (32 - 8 * o.dtype.itemsize)
-    return o.types.convert(o.b, count.value, np.dtype(np.uint32), o.dtype)
+    bits = functions_bits.stored(Number(o.b, opaque(o.b, o.types, x)), o.dtype)
+    count = bits.op("count_leading_zeros") - 8 * (o.width.itemsize - o.dtype.itemsize)
+    return o.types.convert(o.b, count.value, o.width, o.dtype)
 
 
 @rule("nextafter")
 def _nextafter(o: Operation, x: Value, y: Value) -> Value:
-    a, c = (Number(o.b, opaque(o.b, v)) for v in (x, y))
+    a, c = (Number(o.b, opaque(o.b, o.types, v)) for v in (x, y))
     return functions_bits.unstored(functions_bits.nextafter(a, c, o.dtype), o.dtype, x.dtype).value
 
 
 @rule("reduce_precision")
 def _reduce_precision(o: Operation, x: Value) -> Value:
-    raw = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype)
+    raw = functions_bits.stored(Number(o.b, opaque(o.b, o.types, x)), o.dtype)
     layout = functions_bits.format_of(o.dtype)
     bits = functions_bits.reduce_precision(raw, layout, o.params["exponent_bits"], o.params["mantissa_bits"])
     return functions_bits.unstored(bits, o.dtype, x.dtype).value
@@ -385,7 +442,7 @@ def _bitcast(o: Operation, x: Value) -> Value:
         return x
     if x.dtype == BOOL:
         return o.types.convert(o.b, x, o.dtype, target)
-    bits = functions_bits.stored(Number(o.b, opaque(o.b, x)), o.dtype)
+    bits = functions_bits.stored(Number(o.b, opaque(o.b, o.types, x)), o.dtype)
     if target.kind == "b":
         return (~bits.equals(0)).value
     return functions_bits.unstored(bits, target, o.types.register(target)).value
@@ -394,7 +451,7 @@ def _bitcast(o: Operation, x: Value) -> Value:
 @rule("threefry2x32")
 def _threefry(o: Operation, *operands: Value) -> list[Value]:
     """Threefry-2x32 with 20 rounds; see `asgfn.primitives.threefry`."""
-    key0, key1, x0, x1 = (Number(o.b, opaque(o.b, v)) for v in operands)
+    key0, key1, x0, x1 = (Number(o.b, opaque(o.b, o.types, v)) for v in operands)
     schedule = (key0, key1, key0 ^ key1 ^ constant(o.b, PARITY, U32))
     x0, x1 = x0 + key0, x1 + key1
     for step in range(5):

@@ -19,7 +19,7 @@ from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates, Elements
 from backends.kernels.elements_conv import ConvolutionAxes
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, F16, F32, U32, Builder, Value
+from backends.kernels.ir import BOOL, F16, F32, F64, U32, Builder, Value
 
 Sizes = tuple[int, ...]
 FLOAT32 = np.dtype(np.float32)
@@ -134,22 +134,22 @@ class Contraction:
 
 
 class Arithmetic:
-    """How products are summed: floats in 32 bits, integers wrapping around, booleans as bits."""
+    """How products are summed: floats in 32 bits (64 if they have as many), integers wrapping around, booleans as bits."""
 
     def __init__(self, dtype: np.dtype, e: Elements):
         self.dtype, self.types, self.builder = dtype, e.types, e.builder
         register = e.types.register(dtype)
         self.register = {F16: F32, BOOL: U32}.get(register, register)
-        self.is_float, self.is_bool = self.register == F32, register == BOOL
+        self.is_float, self.is_bool = self.register in (F32, F64), register == BOOL
+        self.float_dtype = np.dtype(np.float64) if self.register == F64 else FLOAT32
         self.zero = e.builder.constant(0.0 if self.is_float else 0, self.register)
 
     def operand(self, element: Value, dtype: np.dtype) -> Value:
         """An operand's element as a number to multiply."""
         if self.is_bool:
-            return self.types.to_memory(
-                self.builder, self.types.convert(self.builder, element, dtype, self.dtype), self.dtype
-            )
-        return self.types.convert(self.builder, element, dtype, FLOAT32 if self.is_float else self.dtype)
+            b, known = self.builder, self.types.convert(self.builder, element, dtype, self.dtype)
+            return b.select(known, b.constant(1, U32), b.constant(0, U32))
+        return self.types.convert(self.builder, element, dtype, self.float_dtype if self.is_float else self.dtype)
 
     def add_product(self, a: Value, c: Value, total: Value) -> Value:
         """total + a * c, of numbers or of vectors."""
@@ -168,7 +168,7 @@ class Arithmetic:
         if self.is_bool:
             return self.builder.op("ne", total, self.builder.constant(0, U32), dtype=BOOL)
         if self.is_float:
-            return self.types.convert(self.builder, total, FLOAT32, self.dtype)
+            return self.types.convert(self.builder, total, self.float_dtype, self.dtype)
         return self.types.rounded(self.builder, total, self.dtype)
 
 

@@ -73,8 +73,8 @@ class Accumulator:
         if not self.is_arg:
             return (self.e.combine(COMBINERS[self.name], x[0], y[0], self.dtype),)
         (best, place), (other, other_place) = x, y
-        better = scalar.goes_before(b, self.name, other, best)
-        worse = scalar.goes_before(b, self.name, best, other)
+        better = scalar.goes_before(b, self.e.types, self.name, other, best)
+        worse = scalar.goes_before(b, self.e.types, self.name, best, other)
         first = b.op("lt", other_place, place, dtype=BOOL)
         # "not worse" and first: equal, and nearer to the start
         wins = b.op("or", better, b.op("and", b.op("not", worse), first))
@@ -82,7 +82,8 @@ class Accumulator:
 
     def merge_all(self, states: list[State]) -> State:
         """The partial result of all elements of some: in pairs, so that rounding errors stay small."""
-        if len(states) > 2 and self.name in ("reduce_max", "reduce_min") and states[0][0].dtype == F32:
+        extreme = self.name in ("reduce_max", "reduce_min") and states[0][0].dtype == F32
+        if len(states) > 2 and extreme and not self.e.types.exact:
             return self._extreme([x for (x,) in states])
         return _in_pairs(states, self.merge)
 

@@ -1,7 +1,7 @@
 """sort and top_k: what their keys are, and where their results go.
 
 Several keys are sorted by one after the other, the last key first, which is right because each sort keeps the order of
-equal keys. For top_k only the first k of each block live on.
+equal keys; keys of 64 bits count as two. For top_k only the first k of each block live on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from backends.kernels import index as ix
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, F16, F32, I32, U32, Builder, Value
+from backends.kernels.ir import BOOL, F16, F32, F64, I32, I64, U32, U64, Builder, Value
 from backends.kernels.lowering import Argument, Plan, plan_for_primitive
 from backends.kernels.schedules.lines import Lines
 from backends.kernels.schedules.sorter import LARGEST, Reader, Sorter, Source, Write
@@ -32,6 +32,29 @@ def sort_key(b: Builder, value: Value) -> Value:
         ordered = _ordered_bits(b, b.select(is_zero, b.constant(0, U32), bits))
         return b.select(is_nan(b, value), b.constant(LARGEST, U32), ordered)
     return _ordered_integer(b, value)
+
+
+def _high_word(b: Builder, value: Value) -> Value:
+    """The first half of `sort_key`, of a 64-bit number."""
+    return b.op("convert", b.op("shift_right", _wide_key(b, value), b.constant(32, U64)), dtype=U32)
+
+
+def _low_word(b: Builder, value: Value) -> Value:
+    """The second half."""
+    return b.op("convert", _wide_key(b, value), dtype=U32)
+
+
+def _wide_key(b: Builder, value: Value) -> Value:
+    sign = b.constant(1 << 63, U64)
+    if value.dtype == U64:
+        return value
+    if value.dtype == I64:
+        return b.op("xor", b.op("bitcast", value, dtype=U64), sign)
+    is_zero = b.op("eq", value, b.constant(0.0, F64), dtype=BOOL)
+    bits = b.select(is_zero, b.constant(0, U64), b.op("bitcast", value, dtype=U64))
+    negative = b.op("ge", bits, sign, dtype=BOOL)
+    ordered = b.select(negative, b.op("not", bits), b.op("or", bits, sign))
+    return b.select(is_nan(b, value), b.constant((1 << 64) - 1, U64), ordered)
 
 
 def top_key(b: Builder, value: Value) -> Value:
@@ -111,10 +134,14 @@ def plan_sort(asg: Asg, target: Target) -> Plan | None:
     lines = Lines(t.shape, node.params["dimension"])
     stages = Stages(target)
     sorter = Sorter(stages, lines.count)
+    keys = []
+    for k in range(node.params["num_keys"]):
+        words = (_high_word, _low_word) if asg.inputs[k].dtype.itemsize == 8 else (sort_key,)
+        keys += [(k, word) for word in words]
     order: Argument | None = None
-    for k in reversed(range(1, node.params["num_keys"])):
-        order = sorter.sort(Numbers(k, asg.inputs[k], lines, sort_key, order)).places
-    _finish(sorter, Numbers(0, t, lines, sort_key, order), Reordered(asg.inputs, lines, lines.length))
+    for k, word in reversed(keys[1:]):
+        order = sorter.sort(Numbers(k, asg.inputs[k], lines, word, order)).places
+    _finish(sorter, Numbers(0, t, lines, keys[0][1], order), Reordered(asg.inputs, lines, lines.length))
     return stages.plan()
 
 
@@ -124,7 +151,7 @@ def plan_top_k(asg: Asg, target: Target) -> Plan | None:
     (node,) = asg.nodes
     (t,) = asg.inputs
     k = node.params["k"]
-    if not target.types.holds(t.dtype):
+    if not target.types.holds(t.dtype) or t.dtype.itemsize == 8:
         return None
     if t.size == 0 or k == 0:
         return Plan(())
