@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.backend import Backend, backend_of, get_backend, keeps_arrays
+from asgfn.backend import Backend, backend_of, get_backend, keeps_arrays, open_early
 from asgfn.config import config
 from asgfn.errors import BackendError, TransformError
 from asgfn.graph.asg import Asg
@@ -23,6 +23,7 @@ from asgfn.transforms.call import jit_p
 from asgfn.transforms.function import as_function, check_leaves, function_name, leaf_names, trace_to_graph
 from asgfn.transforms.shapes import ShapeDtypeStruct, eval_shape
 from asgfn.transforms.static import StaticArguments
+from asgfn.tree.reader import reader
 from asgfn.tree_util import tree_flatten, tree_structure, tree_unflatten
 
 
@@ -67,6 +68,12 @@ def clear_jit_caches() -> None:
     for by_options in _caches.values():
         for cache in by_options.values():
             cache.clear()
+
+
+_ONLY_ARRAYS: frozenset[type] = frozenset({ConcreteArray})
+_ARRAYS: frozenset[type] = frozenset({ConcreteArray, Tracer})
+# what is certainly no node of a tree
+_LEAVES: frozenset[type] = frozenset({ConcreteArray, Tracer, np.ndarray, bool, int, float, complex})
 
 
 # ---------------------------------------------------------------------------------------------- donation
@@ -128,6 +135,8 @@ class Jitted:
         self._cache = _cache_of(
             fun, (self._static.nums, self._static.names, self._donate.nums, self._donate.names, backend)
         )
+        # the structure of the last call's arguments, and what reads such trees
+        self._known: tuple[Any, Callable[[Any], list[Any] | None]] | None = None
         update_wrapper(self, self._fun, updated=())
         del keep_unused
 
@@ -143,26 +152,23 @@ class Jitted:
         tree: Any  # or the number of arguments, where these are the leaves
         # lists inside all(...): a generator is slower
         if kwargs or not all([type(x) is ConcreteArray for x in args]):  # noqa: C419
-            leaves, tree = tree_flatten((args, kwargs))
-            if not kwargs and len(leaves) == len(args) and all([x is a for x, a in zip(leaves, args, strict=True)]):  # noqa: C419
-                tree = len(args)
+            leaves, tree = self._flatten(args, kwargs)
         else:  # plain arrays: no structure to take apart
             leaves, tree = args, len(args)
         traced = state.staging is not None
-        for x in leaves:
-            kind = type(x)
-            if kind is not ConcreteArray:
-                if kind is Tracer:
-                    traced = True
-                else:
-                    leaves = self._arrays(leaves, args, kwargs)
-                    traced = traced or any(type(y) is Tracer for y in leaves)
-                    break
+        kinds = set(map(type, leaves))
+        if not kinds <= _ONLY_ARRAYS:
+            if not kinds <= _ARRAYS:
+                leaves = self._arrays(leaves, args, kwargs)
+                kinds = set(map(type, leaves))
+            traced = traced or Tracer in kinds
         key = (tuple([x.aval for x in leaves]), tree, static_key, config.trace_key, state.axes)
         entry = self._cache.get(key)
         if entry is None:
             if config.explain_cache_misses:
                 self._explain_miss(key)
+            if not traced:
+                open_early(self._backend)
             entry, captured = self._trace(fun, args, kwargs, [x.aval for x in leaves])
             if captured:  # the graph reads values of enclosing traces, so it is good for this call only
                 return self._call_traced(entry, [*leaves, *captured])
@@ -180,6 +186,21 @@ class Jitted:
         else:
             outs = executable([x.buffer if type(x.buffer) is np.ndarray else x.value for x in leaves])
         return tree_unflatten(entry.out_tree, list(map(concrete, outs, entry.out_types)))
+
+    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Sequence[Any], Any]:
+        """The leaves of arguments, and their structure, or their number where they are leaves themselves."""
+        known = self._known
+        if known is not None and not kwargs:  # what the last call had is expected again
+            found = known[1](args)
+            if found is not None and _LEAVES.issuperset(map(type, found)):
+                return found, known[0]
+        leaves, tree = tree_flatten((args, kwargs))
+        if not kwargs and len(leaves) == len(args) and all([x is a for x, a in zip(leaves, args, strict=True)]):  # noqa: C419
+            return leaves, len(args)
+        if not kwargs:
+            read = reader(tree.child(0))
+            self._known = None if read is None else (tree, read)
+        return leaves, tree
 
     def _split(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
         dynamic, named, static, static_named = self._static.split(args, kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +56,7 @@ def test_a_gpu_is_used_that_certainly_outruns_the_cpu(chosen: Any, kind: str, ap
 def test_64_bit_numbers_stay_on_the_cpu(chosen: Any) -> None:
     assert chosen(wgpu=fake()) == "wgpu"
     with asgfn.enable_x64():
-        assert chosen(wgpu=fake()) == "numpy"
+        assert chosen(wgpu=fake()) == "cpu"
 
 
 def test_software_adapters_do_not_count(chosen: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +69,39 @@ def test_no_driver_is_asked_where_there_is_no_gpu(chosen: Any, monkeypatch: pyte
     monkeypatch.setattr(backend, "may_have_gpu", lambda: False)
     monkeypatch.setattr(device, "request_adapter", lambda: pytest.fail("asked the driver"))
     assert chosen() == "cpu"
+
+
+def test_a_backend_is_opened_while_a_function_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_opened_early", set())
+    begun, opened = threading.Event(), []
+
+    def create() -> Any:
+        begun.set()
+        opened.append((threading.current_thread().name, asgfn.config.debug_nans))
+        return backend.get_backend("numpy")
+
+    def traced(x: Any) -> Any:
+        assert begun.wait(10)
+        return x + 1
+
+    asgfn.register_backend("opened_early", create)
+    f = asgfn.jit(traced, backend="opened_early")
+    with asgfn.debug_nans():  # settings of the caller's thread count
+        assert int(f(1)) == 2
+    assert opened == [("asgfn-opens", True)]
+
+
+def test_who_needs_a_backend_is_told_why_it_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_opened_early", set())
+
+    def create() -> Any:
+        raise asgfn.errors.BackendError("nothing to open")
+
+    asgfn.register_backend("never_opened", create)
+    f = asgfn.jit(lambda x: x + 1, backend="never_opened")
+    for _ in range(2):
+        with pytest.raises(asgfn.errors.BackendError, match="nothing to open"):
+            f(1)
 
 
 def test_without_llvmlite_numpy_serves_and_says_so(

@@ -267,9 +267,9 @@ def test_a_device_that_is_lost_with_calls_that_were_not_submitted(gpu: Any, alwa
 
 def test_commands_with_an_error_are_not_submitted(gpu: Any) -> None:
     device = gpu.device
-    (kernel,) = (
-        asgfn.jit(lambda x: x + 1, backend="wgpu").lower(full(10, 0.0)).compile().executable.built.finished.kernels
-    )
+    built = asgfn.jit(lambda x: x + 1, backend="wgpu").lower(full(10, 0.0)).compile().executable.built
+    built.wait_for_pipelines()
+    (kernel,) = built.finished.kernels
     handle = device.recorder.handle
     with pytest.raises(BackendError, match="please report it"), device.lock:
         device.recorder.play(

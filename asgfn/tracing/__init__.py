@@ -5,6 +5,7 @@ from asgfn.tracing.array import ConcreteArray as ConcreteArray
 from asgfn.tracing.array import concrete as concrete
 from asgfn.tracing.array import reject as reject
 from asgfn.tracing.array import resident as resident
+from asgfn.tracing.array import residents as residents
 from asgfn.tracing.convert import as_array as as_array
 from asgfn.tracing.convert import type_of as type_of
 from asgfn.tracing.describe import describe as describe

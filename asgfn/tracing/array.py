@@ -6,7 +6,8 @@ them here when it is imported, so that an operation is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,6 +188,16 @@ def resident(buffer: Any, aval: ArrayType, home: Any) -> ConcreteArray:
     array.home = home
     array.aval = aval
     return array
+
+
+def residents(buffers: Sequence[Any], avals: Sequence[ArrayType], home: Any) -> list[ConcreteArray]:
+    """Wraps buffers of one backend, none of which is a NumPy array: for many of them, faster than `resident`."""
+    arrays = list(map(_new, repeat(ConcreteArray, len(avals))))
+    for array, buffer, aval in zip(arrays, buffers, avals, strict=True):
+        array.buffer = buffer
+        array.home = home
+        array.aval = aval
+    return arrays
 
 
 def reject(x: Any, where: str = "") -> NotAnArrayError:

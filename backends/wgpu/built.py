@@ -31,9 +31,6 @@ from backends.wgpu.running import Run
 
 # lists that are remembered for the memories of the last calls
 MOST_BINDINGS = 16
-# where a result comes from
-NEW, ARGUMENT, FIXED, HOST = range(4)
-
 
 # of a fast GPU: bytes and operations in a second
 _BYTES, _FLOPS = 2e12, 2e13
@@ -59,15 +56,17 @@ class Built:
         device: where it is.
         finished: what was compiled.
         needed: for each argument, whether it has to be on the device.
+        keeps_results: whether all results are on the device.
         workspaces: memories of temporaries, for one call at a time each, that no call has now.
     """
 
     def __init__(self, device: Device, finished: Finished):
         self.device, self.finished = device, finished
         kernels = finished.kernels
-        made = device.pipelines([Kernel(d.text, tuple(d.written[k] for k in d.bound()), bool(d.rows)) for d in kernels])
-        for dispatch, pipeline in zip(kernels, made, strict=True):
-            dispatch.pipeline = pipeline
+        self._coming: list[Kernel] | None = [
+            Kernel(d.text, tuple(d.written[k] for k in d.bound()), bool(d.rows)) for d in kernels
+        ]
+        device.begin(self._coming)
         self.constants = {k: upload(device, c) for k, c in finished.constants.items()}
         storages = [s.root for d in kernels for s in d.storages]
         for step in walk(finished.steps):
@@ -80,22 +79,38 @@ class Built:
         self.needed = [isinstance(s, Storage) and s.root in self.storages for s in finished.inputs]
         self.only_commands = all(isinstance(s, Commands) for s in finished.steps)
         self._bound = [k for k, needed in enumerate(self.needed) if needed]
-        self._has_host_results = any(isinstance(s, int) for s in finished.outputs)
+        self.keeps_results = not any(isinstance(s, int) for s in finished.outputs)
         self._sizes = [s.nbytes for s in finished.new]
-        self._results = [self._origin(where) for where in finished.outputs]
+        self._fixed = list(self.constants)
+        self._places = [self._place(where) for where in finished.outputs]
         self._bindings: OrderedDict[tuple, Binding] = OrderedDict()
         self._habit = Habit(_seconds(finished.steps))
         self.workspaces: list[list[Memory]] = []
         device.pool.holders.add(self)
 
-    def _origin(self, where: Storage | int) -> tuple[int, int]:
-        """Where a result comes from, and its number there."""
+    def _place(self, where: Storage | int) -> int:
+        """The place of a result's memory among arguments, new memories and constants; any, for what the host computes."""
         if isinstance(where, int):
-            return HOST, where
-        root = where.root
+            return 0
+        root, finished = where.root, self.finished
         if root.kind == INPUT:
-            return ARGUMENT, root.number
-        return (FIXED, root.number) if root.kind == CONSTANT else (NEW, self.finished.new.index(root))
+            return root.number
+        if root.kind == CONSTANT:
+            return len(finished.inputs) + len(finished.new) + self._fixed.index(root.number)
+        return len(finished.inputs) + finished.new.index(root)
+
+    def wait_for_pipelines(self) -> None:
+        """Returns when all kernels are compiled. That is only asked for when they are to run, so that arguments are
+        copied to the device in the meantime.
+
+        Raises:
+            BackendError: the driver refuses one.
+        """
+        if self._coming is not None:
+            made = self.device.pipelines(self._coming)
+            for dispatch, pipeline in zip(self.finished.kernels, made, strict=True):
+                dispatch.pipeline = pipeline
+            self._coming = None
 
     # ------------------------------------------------------------------ memory
     def _take_workspace(self) -> list[Memory]:
@@ -143,12 +158,16 @@ class Built:
     # ------------------------------------------------------------------ running
     def __call__(self, arguments: Sequence[Any], runner: type[Run] = Run) -> list[Any]:
         """Results for arguments: device buffers, or host arrays where the device has no such arrays."""
-        device, finished = self.device, self.finished
         inputs = list(arguments)
         for k in self._bound:
             if inputs[k].__class__ is not DeviceBuffer:
-                inputs[k] = upload(device, inputs[k])
-        env: list[Any] = []
+                inputs[k] = upload(self.device, inputs[k])
+        return self.call(inputs, runner)
+
+    def call(self, inputs: Sequence[Any], runner: type[Run] = Run) -> list[Any]:
+        """Results for arguments, of which those that are needed on the device are there."""
+        device, finished = self.device, self.finished
+        self.wait_for_pipelines()
         direct = self.only_commands and runner is Run
         with device.lock:
             device.recorder.starts()
@@ -163,25 +182,20 @@ class Built:
             finally:
                 if direct:
                     self.workspaces.append(workspace)
-        if not direct or self._has_host_results:
-            run = runner(device, finished, binding, inputs)
-            env = run.env
-            if not direct:
-                try:
-                    run.execute(finished.steps)
-                    with device.lock:
-                        device.recorder.ended(self._habit)
-                finally:
-                    self.workspaces.append(workspace)
-        results: list[Any] = []
-        for k, (origin, number) in enumerate(self._results):
-            if origin == NEW:
-                results.append(new[number])
-            elif origin == ARGUMENT:
-                results.append(inputs[number])
-            elif origin == FIXED:
-                results.append(self.constants[number])
-            else:
-                t = finished.out_types[k]
-                results.append(np.asarray(env[number], t.dtype).reshape(t.shape))
-        return results
+        have: list[Any] = [*inputs, *new]
+        if self._fixed:
+            have += self.constants.values()
+        if direct and self.keeps_results:
+            return [have[k] for k in self._places]
+        run = runner(device, finished, binding, inputs)
+        if not direct:
+            try:
+                run.execute(finished.steps)
+                with device.lock:
+                    device.recorder.ended(self._habit)
+            finally:
+                self.workspaces.append(workspace)
+        return [
+            np.asarray(run.env[where], t.dtype).reshape(t.shape) if isinstance(where, int) else have[k]
+            for where, k, t in zip(finished.outputs, self._places, finished.out_types, strict=True)
+        ]

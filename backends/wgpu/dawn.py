@@ -139,6 +139,11 @@ class DawnRecorder(NativeRecorder):
 
         return ffi, lib, _Errors(_api.error_handler.pending)
 
+    def _path(self) -> str:
+        from wgpudawn.backends.dawn import lib_path
+
+        return str(lib_path)
+
     def _finish(self) -> None:
         with self._errors("waiting for the GPU"):
             self.device.gpu.queue.on_submitted_work_done_async().sync_wait()

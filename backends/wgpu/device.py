@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -189,15 +189,19 @@ class Device:
                 self._pipelines[kernel] = _Coming(future, group)
                 self.created["pipelines"] += 1
 
+    def begin(self, kernels: Iterable[Kernel]) -> None:
+        """Begins to compile those of these kernels that are new, several at a time."""
+        # long ones first, so that none is left when the others are done
+        for kernel in sorted(dict.fromkeys(kernels), key=lambda k: len(k.source), reverse=True):
+            self.expect(kernel)
+
     def pipelines(self, kernels: Sequence[Kernel]) -> list[Pipeline]:
-        """Pipelines of these kernels. Those that are new are compiled, several at a time.
+        """Pipelines of these kernels, when all are there.
 
         Raises:
             BackendError: the driver refuses one.
         """
-        # long ones first, so that none is left when the others are done
-        for kernel in sorted(dict.fromkeys(kernels), key=lambda k: len(k.source), reverse=True):
-            self.expect(kernel)
+        self.begin(kernels)
         coming = [self._pipelines[k] for k in kernels]
         try:
             with gpu_errors(self, "compiling a kernel"):

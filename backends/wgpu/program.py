@@ -6,7 +6,8 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
-from asgfn.tracing import ConcreteArray, concrete, resident
+from asgfn.tracing import ConcreteArray, concrete, resident, residents
 from backends.programs.finish import Finished
 from backends.programs.steps import Host, walk
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
@@ -39,12 +40,13 @@ def warn_of_host_nodes(finished: Finished) -> None:
             )
 
 
-def _references(buffers: Sequence[Any], k: int) -> int:
-    return sys.getrefcount(buffers[k])
+def _most_references(buffers: Sequence[Any], numbers: Iterable[int]) -> int:
+    """The largest number of references that one of these buffers has."""
+    return max(map(sys.getrefcount, [buffers[k] for k in numbers]), default=0)
 
 
 # of a buffer that an array and a list have
-_NOBODY_ELSE = (lambda x: _references([x.buffer], 0))(concrete(np.zeros(()), ArrayType((), np.float64)))
+_NOBODY_ELSE = (lambda x: _most_references([x.buffer], (0,)))(concrete(np.zeros(()), ArrayType((), np.float64)))
 
 
 def _tune(device: Device, graph: Asg) -> None:
@@ -99,25 +101,27 @@ class Program:
     def run(self, arrays: Sequence[ConcreteArray], out_types: Sequence[ArrayType]) -> list[ConcreteArray]:
         """Results for arrays, which stay where they are. Donated ones are deleted."""
         built = self.built
-        outs = built(self.place(built, arrays))
-        if self.donated:
-            for x, given in zip(arrays, self.donated, strict=True):
-                if given and (x.ndim or x.home is not None):
-                    x.delete()
-        backend = self.backend
-        return [resident(out, t, backend) for out, t in zip(outs, out_types, strict=True)]
+        outs = built.call(self.place(built, arrays))
+        for x in compress(arrays, self.donated):
+            if x.home is not None or x.aval.ndim:
+                x.buffer = x.mirror = None  # as `delete` does
+        if built.keeps_results:
+            return residents(outs, out_types, self.backend)
+        return [resident(out, t, self.backend) for out, t in zip(outs, out_types, strict=True)]
 
     def place(self, built: Built, arrays: Sequence[ConcreteArray]) -> list[Any]:
         """What a program is called with. Donated memory that somebody else sees too is copied if the program writes
         there."""
         device = built.device
         placed = [x.buffer for x in arrays]
-        # by number, so that nothing here refers to a buffer when references to it are counted
-        for k in range(len(placed)):
-            if placed[k].__class__ is not DeviceBuffer or placed[k].device is not device:
-                placed[k] = self._from_host(device, built.needed[k], k, arrays[k])
-            elif k in built.finished.overwritten and _references(placed, k) > _NOBODY_ELSE:
-                placed[k] = duplicate(placed[k])
+        elsewhere = [k for k, b in enumerate(placed) if b.__class__ is not DeviceBuffer or b.device is not device]
+        for k in elsewhere:
+            placed[k] = self._from_host(device, built.needed[k], k, arrays[k])
+        # all at once first, since it is rare that somebody else sees one
+        if _most_references(placed, built.finished.overwritten) > _NOBODY_ELSE:
+            for k in built.finished.overwritten:
+                if _most_references(placed, (k,)) > _NOBODY_ELSE:
+                    placed[k] = duplicate(placed[k])
         return placed
 
     def _from_host(self, device: Device, needed: bool, k: int, x: ConcreteArray) -> Any:
