@@ -299,6 +299,22 @@ def test_results_are_computed_again_from_one_large_array_and_small_ones():
     assert [t.shape for t in first.out_types if t.size > 3] == [(4, 3, 16, 16)]
 
 
+def test_residuals_are_computed_again_where_their_operand_is_loaded_anyway():
+    def loss(x, w, v):
+        return jnp.sum(asgfn.nn.gelu(x @ w) @ v)
+
+    x, w, v = normal(24, 16), normal(16, 32), normal(32, 8)
+    stored = {}
+    for most in (0, 32):
+        graph = asgfn.trace(asgfn.grad(loss, argnums=(0, 1, 2)))(x, w, v)
+        fused = fuse_graph(graph, FusionLimits(max_recomputed=most)).validate()
+        assert_close(asgfn.jit(fused)(x, w, v), asgfn.jit(graph)(x, w, v))
+        check_structure(fused)
+        stored[most] = sum(t.shape == (24, 32) for node in fused.nodes for t in node.out_types)
+    # the operand of gelu, its result and the gradient of the operand; its derivative is two more
+    assert stored == {0: 5, 32: 3}
+
+
 def test_masks_are_taken_from_results_that_are_stored():
     def f(x, y, w):
         return jnp.sum(jnp.sin(lax.conv(nn.relu(x + y), w, (1, 1), "SAME")))

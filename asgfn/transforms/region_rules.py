@@ -28,12 +28,15 @@ class FusionLimits:
         max_row: how many elements one workgroup may go through while others have nothing to do. Up to this size the
             mean of row-wise losses is in one region with them, and so is what follows the sum of a whole array.
         max_grouped: elements of a reduction that may be grouped with independent ones.
+        max_recomputed: arithmetic operations that readers may do again, all together, instead of loading a value that
+            would have to be kept for them.
     """
 
     max_operands: int = 64
     max_nodes: int = 512
     max_row: int = 1 << 14
     max_grouped: int = 1 << 20
+    max_recomputed: int = 4 * LOAD_COST
 
 
 class Context(Protocol):

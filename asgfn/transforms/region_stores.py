@@ -21,8 +21,10 @@ def recomputed(partitioner: Partitioner) -> tuple[set[int], set[int]]:
     """The nodes that readers compute again, so that their results are not stored: what they are computed from is in memory
     anyway. And the small values (statistics of rows, say) that are stored for that.
 
-    Such a result costs less than a load, and its readers have no more large operands with it than before. Contractions are
-    not asked to compute again: they go through an operand many times.
+    Such a result costs less than a load, and its readers have no more large operands with it than before. It may cost more
+    (`FusionLimits.max_recomputed`) where the readers load all that it is computed from anyway: then a load in each of them
+    is saved, a store, and memory from here to there, which is what the residuals of a gradient take. Contractions are not
+    asked to compute again: they go through an operand many times.
     """
     return _Choice(partitioner).made()
 
@@ -35,7 +37,7 @@ class _Recipe(NamedTuple):
     nodes: frozenset[int]
 
 
-_TOO_MUCH = _Recipe(LOAD_COST + 1, frozenset(), frozenset())
+_TOO_MUCH = _Recipe(1 << 30, frozenset(), frozenset())
 
 
 class _Choice:
@@ -59,9 +61,12 @@ class _Choice:
         """Has the readers compute a value, if they may."""
         p, result = self.p, self.p.types[op.value]
         recipe = self._of(op.value, result.size, LOAD_COST)
+        if recipe is _TOO_MUCH:
+            recipe = self._of(op.value, result.size, p.limits.max_recomputed // len(clusters))
         loads = recipe.loads
         small = frozenset(i for i in loads if _is_small(p, i, result.size))
-        if recipe.cost > LOAD_COST or any(len(loads - small - c.inputs) > 1 for c in clusters):
+        more_loads = 1 if recipe.cost <= LOAD_COST else 0
+        if recipe is _TOO_MUCH or any(len(loads - small - c.inputs) > more_loads for c in clusters):
             return
         width = max(result.dtype.itemsize, WORD)
         if any(p.types[i].dtype.itemsize > width and i not in c.inputs for i in loads - small for c in clusters):
