@@ -110,6 +110,8 @@ def main() -> None:
         worker(options.name, options.worker)
         return
     module = importlib.import_module(f"benchmarks.{options.name}")
+    if not hasattr(module, "VARIANTS"):
+        parser.error(f"{options.name} has no peers and options of its own: python -m benchmarks.{options.name}")
     results: dict[str, list[dict]] = {v: [] for v in module.VARIANTS}
     for _ in range(options.rounds):
         for variant in list(results):
