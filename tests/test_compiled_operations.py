@@ -1,6 +1,6 @@
 """The table of operations (`operations.py`) on the compiled backends: values, derivatives and batches, against NumPy's.
 
-The rows of one dtype are compiled a few at a time, since pipelines cost more than what they compute. Set
+The rows of one dtype are compiled a few at a time, since to compile costs more than what they compute. Set
 ASGFN_ONE_BY_ONE=1 to compile each alone, which says sooner which one is wrong.
 """
 
@@ -16,13 +16,14 @@ import pytest
 import asgfn
 import asgfn.numpy as jnp
 from asgfn.dtypes import float0
+from tests.compiled_checks import backend_fixture, cpu_fixture, gpu_fixture  # noqa: F401
 from tests.operations import OPERATIONS, Operation
-from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.test_operations import cases
 
-BACKENDS = ("wgpu", "cpu")
 TOGETHER = 1 if os.environ.get("ASGFN_ONE_BY_ONE") else 6
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "complex64": 1e-5}
+# what the CPU has besides, where 64-bit numbers are enabled
+WIDE_TOLERANCE = {"float64": 1e-11, "complex128": 1e-11}
 # these lose digits where a number is subtracted from one that is almost the same
 LARGER = {"rem": 4, "igamma": 20, "igammac": 20, "zeta": 10, "polygamma": 10, "regularized_incomplete_beta": 20}
 
@@ -36,7 +37,8 @@ def weighted(outs: Any) -> Any:
         if jnp.issubdtype(out.dtype, jnp.complexfloating):
             out = out.real + 2 * out.imag
         if jnp.issubdtype(out.dtype, jnp.floating):
-            out = jnp.where(jnp.isfinite(out), out, 0).astype("float32")
+            out = jnp.where(jnp.isfinite(out), out, 0)
+            out = out.astype("float32") if out.dtype.itemsize < 4 else out
             total += (out * np.cos(np.arange(out.size, dtype=np.float32)).reshape(out.shape)).sum()
     return total
 
@@ -72,7 +74,7 @@ def table(dtype: str, smooth: bool) -> list[Case]:
         if smooth and not op.smooth:
             continue
         dtypes = [dtype] if dtype in op.dtypes else []
-        if dtype == "float32" and not dtypes and not set(op.dtypes) & set(TOLERANCE):
+        if dtype in ("float32", "float64") and not dtypes and not set(op.dtypes) & set(TOLERANCE):
             dtypes = [dtype]  # a row of integers, or one whose floats a GPU lacks
         for _, args in cases(op, dtypes) if dtypes else ():
             if not smooth or all(args[i].size for i in op.smooth):
@@ -84,16 +86,6 @@ def parts(dtype: str, smooth: bool = False) -> list[Any]:
     rows = table(dtype, smooth)
     groups = [rows[k : k + TOGETHER] for k in range(0, len(rows), TOGETHER)]
     return [pytest.param(dtype, group, id=f"{dtype}-{group[0][0].id}-{k}") for k, group in enumerate(groups)]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """The name of a backend, if there is what it needs."""
-    if request.param == "wgpu":
-        request.getfixturevalue("gpu")
-    elif not os.environ.get("CI"):
-        pytest.importorskip("llvmlite")
-    return request.param
 
 
 def compare(backend: str, what: Callable, dtype: str, group: Sequence[Case], scale: float = 1.0) -> None:
@@ -115,7 +107,7 @@ def compare(backend: str, what: Callable, dtype: str, group: Sequence[Case], sca
                 np.testing.assert_array_equal(x, y, err_msg=op.id)
                 continue
             wide = np.complex128 if y.dtype.kind == "c" else np.float64
-            tolerance = TOLERANCE[dtype] * LARGER.get(op.primitive, op.tolerance) * scale
+            tolerance = (TOLERANCE | WIDE_TOLERANCE)[dtype] * LARGER.get(op.primitive, op.tolerance) * scale
             size = max(1.0, float(np.max(np.abs(y[np.isfinite(y)]).astype(np.float64), initial=0)))
             message = f"{op.id} of {[str(jnp.asarray(v).aval) for v in args]}"
             np.testing.assert_allclose(
@@ -141,6 +133,24 @@ def test_tangents(backend: str, dtype: str, group: Sequence[Case]) -> None:
 @pytest.mark.parametrize("dtype, group", parts("float32"))
 def test_batches(backend: str, dtype: str, group: Sequence[Case]) -> None:
     compare(backend, batch, dtype, group)
+
+
+@pytest.mark.parametrize("dtype, group", [p for dtype in WIDE_TOLERANCE for p in parts(dtype)])
+def test_64_bit_values(cpu: Any, dtype: str, group: Sequence[Case]) -> None:
+    with asgfn.enable_x64():
+        compare("cpu", value, dtype, group)
+
+
+@pytest.mark.parametrize("dtype, group", [p for dtype in WIDE_TOLERANCE for p in parts(dtype, smooth=True)])
+def test_64_bit_gradients(cpu: Any, dtype: str, group: Sequence[Case]) -> None:
+    with asgfn.enable_x64():
+        compare("cpu", gradient, dtype, group, scale=4)
+
+
+@pytest.mark.parametrize("dtype, group", parts("float64"))
+def test_64_bit_batches(cpu: Any, dtype: str, group: Sequence[Case]) -> None:
+    with asgfn.enable_x64():
+        compare("cpu", batch, dtype, group)
 
 
 def test_the_whole_table_is_compared() -> None:

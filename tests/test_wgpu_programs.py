@@ -1,9 +1,8 @@
-"""Programs on the wgpu backend give what they give with NumPy."""
+"""What is particular to programs on the wgpu backend: memory on the device, types that it lacks, small GPUs."""
 
 from __future__ import annotations
 
 import logging
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from backends.kernels.target import Target
 from backends.wgpu import WgpuBackend, program
 from tests.operations import OPERATIONS, Operation
 from tests.software_gpu import gpu_fixture  # noqa: F401
+from tests.test_compiled_programs import adam_step, start
 from tests.wgpu_checks import array, assert_same, check
 
 pytestmark = pytest.mark.usefixtures("gpu")
@@ -34,35 +34,6 @@ def test_every_operation(operation: Operation) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- training
-def network(params: Any, x: Any) -> Any:
-    for w, b in params[:-1]:
-        x = nn.relu(x @ w + b)
-    w, b = params[-1]
-    return x @ w + b
-
-
-def loss(params: Any, x: Any, y: Any) -> Any:
-    return -(nn.log_softmax(network(params, x)) * nn.one_hot(y, 3)).sum(-1).mean()
-
-
-def adam_step(params: Any, state: Any, x: Any, y: Any) -> Any:
-    value, grads = asgfn.value_and_grad(loss)(params, x, y)
-    m, v, t = state
-    t = t + 1
-    m = tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
-    v = tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
-    rate = 1e-2 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-    params = tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-8), params, m, v)
-    return params, (m, v, t), value
-
-
-def start() -> Any:
-    sizes = [6, 16, 16, 3]
-    params = [(0.3 * array(rng, a, b), jnp.zeros(b)) for a, b in pairwise(sizes)]
-    zeros = tree.map(jnp.zeros_like, params)
-    return params, (zeros, tree.map(jnp.zeros_like, params), jnp.float32(0))
-
-
 def test_training_keeps_parameters_and_optimiser_on_the_gpu(gpu: Any) -> None:
     params, state = start()
     x, y = array(rng, 8, 6), jnp.asarray(rng.integers(0, 3, 8).astype(np.int32))
@@ -88,17 +59,6 @@ def test_training_keeps_parameters_and_optimiser_on_the_gpu(gpu: Any) -> None:
     assert made[12] == made[-1]  # and nothing is made anew
 
 
-def test_weights_are_updated_in_place() -> None:
-    params, state = start()
-    x, y = array(rng, 8, 6), jnp.zeros(8, jnp.int32)
-    compiled = asgfn.jit(adam_step, backend="wgpu", donate_argnums=(0, 1)).lower(params, state, x, y).compile()
-    outputs = compiled.executable.built.finished.outputs
-    for out, t in zip(outputs, compiled.asg.out_types, strict=True):
-        assert out.root.kind == "input" or t.ndim == 0
-    plain = asgfn.jit(adam_step, backend="wgpu").lower(params, state, x, y).compile()
-    assert compiled.memory["total"] < plain.memory["total"]
-
-
 def test_element_wise_update_takes_the_place_of_its_operand() -> None:
     f = asgfn.jit(lambda p, g: p - 0.1 * g, backend="wgpu", donate_argnums=0)
     p, g = asgfn.device_put((jnp.ones(5000), jnp.ones(5000)), "gpu")
@@ -118,59 +78,10 @@ def test_update_at_an_index_takes_the_place_of_its_operand() -> None:
     assert_same(y, jnp.zeros(4000).at[3].set(7.0))
 
 
-def test_element_that_is_read_elsewhere_is_not_overwritten_too_early() -> None:
-    def f(x: Any) -> Any:
-        return x + x[::-1]
-
-    for n in (1, 7, 4096):
-        x = array(rng, n)
-        want = asgfn.jit(f)(x)
-        assert_same(asgfn.jit(f, backend="wgpu", donate_argnums=0)(x.copy()), want)
-
-
-def test_softmax_layer_norm_and_attention() -> None:
-    def norm(x: Any) -> Any:
-        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
-
-    def attention(q: Any, k: Any, v: Any) -> Any:
-        mask = jnp.tril(jnp.ones((q.shape[1], k.shape[1]), bool))
-        scores = jnp.where(mask, q @ k.swapaxes(-1, -2) / 2.0, -jnp.inf)
-        return nn.softmax(scores) @ v
-
-    check(nn.softmax, array(rng, 5, 33))
-    check(lambda x: asgfn.grad(lambda x: (norm(x) ** 3).sum())(x), array(rng, 4, 9), rtol=1e-3, atol=1e-4)
-    args = [array(rng, 2, 5, 4) for _ in range(3)]
-    check(attention, *args)
-    check(asgfn.grad(lambda *a: (attention(*a) ** 2).sum(), argnums=(0, 1, 2)), *args, rtol=1e-3, atol=1e-4)
-
-
-def test_derivatives_of_derivatives() -> None:
-    def f(x: Any) -> Any:
-        return jnp.sum(jnp.tanh(x) ** 3) + jnp.prod(x)
-
-    x = array(rng, 4)
-    check(asgfn.grad(f), x)
-    check(asgfn.hessian(f), x, rtol=1e-4, atol=1e-4)
-    check(asgfn.jacfwd(asgfn.jacrev(asgfn.grad(f))), x, rtol=1e-4, atol=1e-4)
-    check(asgfn.vmap(asgfn.grad(f)), array(rng, 3, 4))
-
-
-def test_random_numbers_are_the_same_bits() -> None:
-    def f(seed: Any) -> Any:
-        key = asgfn.random.key(seed)
-        a, b = asgfn.random.split(key)
-        return asgfn.random.bits(a, (33,)), asgfn.random.uniform(b, (5,))
-
-    check(f, jnp.uint32(7), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    "dtype", ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "bfloat16"]
-)
-def test_dtypes_go_in_and_out(dtype: str) -> None:
-    values = jnp.asarray(rng.integers(0, 100, 37)).astype(dtype)
-    check(lambda x: (x, x.reshape(1, -1), x[3:], x + x, x == x[::-1]), values)
-    assert_same(asgfn.device_put(values, "gpu"), values)
+def test_arrays_of_each_dtype_go_to_the_gpu_and_back() -> None:
+    for dtype in ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "bfloat16"):
+        values = jnp.asarray(rng.integers(0, 100, 37)).astype(dtype)
+        assert_same(asgfn.device_put(values, "gpu"), values)
 
 
 def test_types_that_a_gpu_does_not_have_stay_on_the_host(caplog: pytest.LogCaptureFixture) -> None:
@@ -205,36 +116,6 @@ def test_operations_without_a_kernel_run_on_the_host_and_say_so_once(caplog: pyt
     assert len(caplog.records) == 1
     assert "test_wgpu_programs.py" in caplog.text and "host" in caplog.text
     assert compiled.host_nodes == ["linear_solve: there is no kernel for it"]
-
-
-def test_empty_arrays() -> None:
-    def f(x: Any) -> Any:
-        none = x[:0]
-        return (
-            none + 1, jnp.concatenate([none, x, none]), none.sum(0), none.sum(), none @ jnp.ones((4, 2)), none.T @ none,
-            jnp.pad(none, ((1, 1), (0, 0))), x.at[jnp.zeros(0, int)].add(1.0), jnp.sort(none), none.reshape(0, 2, 2),
-            x.prod() + none.prod(), nn.softmax(none), jnp.argmax(x[:, :1], 1),
-        )  # fmt: skip
-
-    check(f, array(rng, 3, 4))
-    check(lambda x: x * 2, jnp.zeros((0, 3)))
-
-
-def test_program_that_does_nothing() -> None:
-    check(lambda x: x, array(rng, 3))
-    check(lambda x, y: (y, x, x.reshape(3, 1), jnp.arange(4.0), 3.0), array(rng, 3), array(rng, 2))
-    assert asgfn.jit(lambda: (), backend="wgpu")() == ()
-
-
-def test_scalars_and_huge_values() -> None:
-    x = jnp.asarray([np.inf, -np.inf, np.nan, 3e38, 1.2e-38, -0.0, 0.0], jnp.float32)
-    check(lambda x: (x * 2, x.max(), jnp.exp(x), 1 / x, jnp.sign(x), jnp.signbit(x)), x)
-
-
-def test_operand_of_many_arrays() -> None:
-    xs = [array(rng, 2, k % 3 + 1) for k in range(75)]
-    check(lambda *xs: jnp.concatenate(xs, 1), *xs)
-    check(lambda *xs: sum(x.sum() for x in xs), *xs, rtol=1e-4)
 
 
 def test_same_argument_twice_and_constants_as_results() -> None:

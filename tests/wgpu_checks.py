@@ -1,94 +1,19 @@
-"""What tests of the wgpu backend share: its results against those of the NumPy backend."""
+"""What tests of the wgpu backend share: `compiled_checks.py` with this backend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-import asgfn
-
-
-def values(tree: Any) -> list[np.ndarray]:
-    """A pytree's arrays as NumPy arrays of float64 or complex128."""
-    found = []
-    for leaf in asgfn.tree.leaves(tree):
-        x = np.asarray(leaf)
-        found.append(x.astype(np.complex128 if x.dtype.kind == "c" else np.float64))
-    return found
+from tests import compiled_checks
+from tests.compiled_checks import array as array
+from tests.compiled_checks import assert_same as assert_same
+from tests.compiled_checks import compare as compare
+from tests.compiled_checks import is_native as is_native
+from tests.compiled_checks import steps as steps
+from tests.compiled_checks import values as values
 
 
-def assert_same(got: Any, want: Any, rtol: float = 2e-5, atol: float = 1e-5) -> None:
-    """Structure, types and values agree."""
-    assert asgfn.tree.structure(got) == asgfn.tree.structure(want)
-    for a, b in zip(asgfn.tree.leaves(got), asgfn.tree.leaves(want), strict=True):
-        assert a.aval == b.aval
-    for a, b in zip(values(got), values(want), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
-
-
-def check(f: Callable, *args: Any, rtol: float = 2e-5, atol: float = 1e-5, **options: Any) -> Any:
-    """A function gives on the GPU what it gives with NumPy, the first time and the next. Returns the compiled program."""
-    want = asgfn.jit(f, backend="numpy", **options)(*args)
-    on_gpu = asgfn.jit(f, backend="wgpu", **options)
-    for _ in range(2):
-        assert_same(on_gpu(*args), want, rtol, atol)
-    return on_gpu.lower(*args).compile()
-
-
-def array(rng: np.random.Generator, *shape: int) -> Any:
-    return asgfn.numpy.asarray(rng.standard_normal(shape).astype(np.float32))
-
-
-# ---------------------------------------------------------------------------------------------- random programs
-def compare(f: Callable, args: Sequence[Any], backend: str = "wgpu", **options: Any) -> None:
-    """A program gives on a backend what it gives with NumPy, where rounding decides little: what changes when arguments
-    change in their last places may differ a hundred times as much; integers that change at all are not compared."""
-    on_cpu = asgfn.jit(f, backend="numpy")
-    with np.errstate(all="ignore"):
-        want = asgfn.tree.leaves(on_cpu(*args))
-        changes = [_changed(args, seed) for seed in range(4)]
-        spreads = [_distances(asgfn.tree.leaves(on_cpu(*changed)), want) for changed in changes]
-    tolerance = 4e-2 if "float16" in asgfn.trace(f)(*args).text() else 2e-4
-    on_gpu = asgfn.jit(f, backend=backend, **options)
-    for _ in range(2):
-        given = [asgfn.numpy.array(np.asarray(x)) for x in args]  # they may be donated
-        got = asgfn.tree.leaves(on_gpu(*given))
-        for k, (x, y) in enumerate(zip(got, want, strict=True)):
-            assert x.aval == y.aval
-            spread = max((float(s[k].max(initial=0)) for s in spreads), default=0.0)
-            inexact = np.dtype(y.dtype).kind in "fV"
-            if not np.isfinite(spread) or (not inexact and spread > 0):
-                continue
-            size = np.abs(values(y)[0])
-            allowed = tolerance * (1 + np.where(np.isfinite(size), size, 0)) + 100 * spread if inexact else 0.0
-            wrong = _distances([x], [y])[0] > allowed
-            assert not wrong.any(), (
-                f"result {k}, {y.aval}: {values(x)[0][wrong][:5]} instead of {values(y)[0][wrong][:5]}"
-            )
-
-
-def _changed(args: Sequence[Any], seed: int) -> list[Any]:
-    """Arguments with their floats a little different."""
-    rng = np.random.default_rng(seed)
-    changed = []
-    for x in args:
-        value = np.asarray(x)
-        if value.dtype.kind in "fV":
-            step = (3e-7, 3e-7, 6e-7, 1e-6)[seed] if value.dtype.itemsize > 2 else (0.0, 0.0, 6e-3, 6e-3)[seed]
-            value = (value.astype(np.float64) * (1 + step * rng.choice([-1, 1], value.shape))).astype(value.dtype)
-        changed.append(asgfn.numpy.asarray(value))
-    return changed
-
-
-def _distances(got: Sequence[Any], want: Sequence[Any]) -> list[np.ndarray]:
-    """How far numbers are apart: not at all if they are the same infinity, infinitely if only one is not a number."""
-    found = []
-    for x, y in zip(values(got), values(want), strict=True):
-        with np.errstate(all="ignore"):
-            apart = np.array(np.abs(x - y))
-        apart[np.isnan(apart)] = np.inf
-        apart[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
-        found.append(apart)
-    return found
+def check(f: Callable, *args: Any, **options: Any) -> Any:
+    """A function gives on the GPU what it gives with NumPy. Returns the compiled program."""
+    return compiled_checks.check(f, *args, backend="wgpu", **options)

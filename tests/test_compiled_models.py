@@ -1,4 +1,4 @@
-"""Models of `nn_fn` on the wgpu backend: loss, gradients, state and steps of optimisers, against the NumPy backend."""
+"""Models of `nn_fn` on backends that compile: loss, gradients, state and steps of optimisers, against the NumPy backend."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from asgfn import random, tree
 from nn_fn import functional as F
 from nn_fn import optimisers
 from nn_fn.precision import DynamicLossScale, policy
-from tests.software_gpu import gpu_fixture  # noqa: F401
-from tests.wgpu_checks import assert_same
+from tests.compiled_checks import assert_same, backend_fixture, cpu_fixture, gpu_fixture  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("gpu")
 RNG = np.random.default_rng(4)
 
 
@@ -121,7 +119,7 @@ def trained(training: Training, optimiser: Any, backend: str, steps: int = 3, **
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_loss_gradients_and_state(name: str) -> None:
+def test_loss_gradients_and_state(backend: str, name: str) -> None:
     training = MODELS[name]
     params, state = training.model.init(random.key(0))
     loss = nn_fn.supervised(training.model, training.loss)
@@ -130,13 +128,13 @@ def test_loss_gradients_and_state(name: str) -> None:
         return asgfn.value_and_grad(loss, has_aux=True)(params, state, (x, y), key)
 
     args = params, state, training.x, training.y, random.key(1)
-    compiled = asgfn.jit(f, backend="wgpu").lower(*args).compile()
+    compiled = asgfn.jit(f, backend=backend).lower(*args).compile()
     assert compiled.host_nodes == []
-    assert_same(plain(asgfn.jit(f, backend="wgpu")(*args)), plain(asgfn.jit(f, backend="numpy")(*args)), 1e-4, 1e-5)
+    assert_same(plain(asgfn.jit(f, backend=backend)(*args)), plain(asgfn.jit(f, backend="numpy")(*args)), 1e-4, 1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_evaluation(name: str) -> None:
+def test_evaluation(backend: str, name: str) -> None:
     training = MODELS[name]
     params, state = training.model.init(random.key(0))
 
@@ -144,7 +142,7 @@ def test_evaluation(name: str) -> None:
         return training.model(params, state, x)[0] if state else training.model(params, x)
 
     args = params, state, training.x
-    assert_same(asgfn.jit(f, backend="wgpu")(*args), asgfn.jit(f, backend="numpy")(*args), 1e-4, 1e-5)
+    assert_same(asgfn.jit(f, backend=backend)(*args), asgfn.jit(f, backend="numpy")(*args), 1e-4, 1e-5)
 
 
 # the step of Adam's kind is about the sign of a gradient at first, so that tiny ones matter: hence the large eps
@@ -159,25 +157,25 @@ OPTIMISERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_steps_of_optimisers(name: str) -> None:
+def test_steps_of_optimisers(backend: str, name: str) -> None:
     # the bias before a batch norm has no gradient but rounding errors, which LAMB scales up
     for model in ("regression", "gpt") if name == "adamw" else ("regression",) if name == "lamb" else ("mlp",):
-        on_gpu, with_numpy = (trained(MODELS[model], OPTIMISERS[name], backend) for backend in ("wgpu", "numpy"))
-        assert_same(on_gpu, with_numpy, 1e-3, 1e-4)
+        compiled, with_numpy = (trained(MODELS[model], OPTIMISERS[name], each) for each in (backend, "numpy"))
+        assert_same(compiled, with_numpy, 1e-3, 1e-4)
 
 
 @pytest.mark.parametrize("compute", ["float16", "bfloat16"])
-def test_mixed_precision(compute: str) -> None:
+def test_mixed_precision(backend: str, compute: str) -> None:
     options: dict[str, Any] = {"policy": policy(f"params=float32,compute={compute},output=float32")}
     if compute == "float16":
         options["loss_scale"] = DynamicLossScale(2.0**8)
-    on_gpu, with_numpy = (
-        trained(MODELS["mlp"], OPTIMISERS["sgd"], backend, steps=2, **options) for backend in ("wgpu", "numpy")
+    compiled, with_numpy = (
+        trained(MODELS["mlp"], OPTIMISERS["sgd"], each, steps=2, **options) for each in (backend, "numpy")
     )
-    assert_same(on_gpu, with_numpy, 3e-2, 3e-2)
+    assert_same(compiled, with_numpy, 3e-2, 3e-2)
 
 
-def test_padding_masks_and_cached_decoding() -> None:
+def test_padding_masks_and_cached_decoding(backend: str) -> None:
     model = nn_fn.transformer_encoder_block(8, 2, 16, causal=True)
     params, _ = model.init(random.key(0))
     x, lengths = normal(3, 6, 8), np.array([6, 2, 4], np.int32)
@@ -186,7 +184,10 @@ def test_padding_masks_and_cached_decoding() -> None:
         return model(params, x, mask=nn_fn.padding_mask(lengths, 6))
 
     assert_same(
-        asgfn.jit(masked, backend="wgpu")(params, x, lengths), asgfn.jit(masked)(params, x, lengths), 1e-4, 1e-5
+        asgfn.jit(masked, backend=backend)(params, x, lengths),
+        asgfn.jit(masked, backend="numpy")(params, x, lengths),
+        1e-4,
+        1e-5,
     )
     language = _language_model()
     params, _ = language.init(random.key(0))
@@ -202,7 +203,7 @@ def test_padding_masks_and_cached_decoding() -> None:
 
     tokens = classes(11, 2, 6)
     assert_same(
-        asgfn.jit(decode, backend="wgpu")(params, tokens),
+        asgfn.jit(decode, backend=backend)(params, tokens),
         asgfn.jit(decode, backend="numpy")(params, tokens),
         1e-4,
         1e-5,
