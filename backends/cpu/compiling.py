@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg
 from backends.cpu.native import thread_count
+from backends.kernels.attention_match import recognise
 from backends.kernels.ir import SIZES, Kernel
 from backends.kernels.target import Target
 from backends.kernels.types import Types
@@ -87,7 +88,7 @@ def function_name(text: str) -> str:
 
 def machine() -> Machine:
     """The host's processor, as programs are compiled for it."""
-    return Machine("the compiled CPU", host_target(), _write)
+    return Machine("the compiled CPU", host_target(), _write, recognise=recognise)
 
 
 def compile_graph(asg: Asg, donated: Sequence[bool], debug: bool) -> Finished:
