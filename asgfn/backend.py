@@ -89,6 +89,7 @@ def keeps_arrays(backend: Backend) -> bool:
 
 
 _GROUP = "asgfn.backends"
+_AUTO_64 = "auto, with 64-bit numbers"
 _lock = threading.RLock()
 _backends: dict[str, Backend] = {}
 _factories: dict[str, Callable[[], Backend]] = {}
@@ -114,22 +115,22 @@ def get_backend(name: str | None = None) -> Backend:
 
     ``auto`` is ``wgpu`` where there is a GPU that certainly outruns the CPU (one with memory of its own, or Apple's), else
     ``cpu``, which compiles, or ``numpy`` where llvmlite is not installed; that is found out once, when it is first asked for.
-    It is ``numpy`` while ``enable_x64`` is on: the others have no kernels for 64-bit numbers.
+    GPUs have no 64-bit numbers, so it is one of the other two while ``enable_x64`` is on.
 
     Raises:
         BackendError: no such backend is installed, or it cannot be created.
     """
     name = name or config.default_backend or "auto"
     if name == "auto" and config.enable_x64:
-        name = "numpy"
+        name = _AUTO_64
     backend = _backends.get(name)
     if backend is not None:
         return backend
     with _lock:
         if name in _backends:
             return _backends[name]
-        if name == "auto":
-            _backends[name] = _best()
+        if name in ("auto", _AUTO_64):
+            _backends[name] = _best(gpu=name == "auto")
             return _backends[name]
         factory = _factories.get(name)
         if factory is None:
@@ -157,7 +158,7 @@ def open_early(name: str | None = None) -> None:
     if name in _backends or name in _opened_early or name == "numpy":
         return
     if name == "auto" and (config.enable_x64 or not may_have_gpu()):
-        return
+        return  # what serves then is there at once
     _opened_early.add(name)
     settings = {key: value for key, value in vars(config).items() if key != "trace_key"}  # the thread has its own
 
@@ -169,9 +170,9 @@ def open_early(name: str | None = None) -> None:
         threading.Thread(target=create, name="asgfn-opens").start()
 
 
-def _best() -> Backend:
-    """The backend of a GPU if there is one that is faster than the CPU, else that of the CPU."""
-    if may_have_gpu():
+def _best(gpu: bool) -> Backend:
+    """The backend of a GPU if it may be one and there is one that is faster than the CPU, else that of the CPU."""
+    if gpu and may_have_gpu():
         try:
             found = get_backend("wgpu")
             if found.devices()[0].outruns_cpu:

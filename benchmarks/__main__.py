@@ -113,6 +113,8 @@ def main() -> None:
     for package in ("asgfn", "backends"):  # an installed one has its bytecode
         compileall.compile_dir(Path(__file__).parents[1] / package, quiet=1)
     module = importlib.import_module(f"benchmarks.{options.name}")
+    if not hasattr(module, "VARIANTS"):
+        parser.error(f"{options.name} has no peers and options of its own: python -m benchmarks.{options.name}")
     results: dict[str, list[dict]] = {v: [] for v in module.VARIANTS}
     for _ in range(options.rounds):
         for variant in list(results):

@@ -1,4 +1,4 @@
-"""Matrix products on a GPU, float32, in TFLOP/s."""
+"""Matrix products on a GPU, float32 (and float16 where that is said), in TFLOP/s."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import libraries
 from benchmarks.timing import best_of
 
 SIZES = (512, 1024, 2048, 4096)
 ENVIRONMENT = {"JAX_PLATFORMS": "cuda"}
 
 
-def _measure(run: Callable[[np.ndarray, np.ndarray, int], Callable[[], None]]) -> dict[str, float]:
+def _measure(run: Callable[[np.ndarray, np.ndarray, int], Callable[[], None]], dtype: str) -> dict[str, float]:
     figures = {}
     rng = np.random.default_rng(0)
     for n in SIZES:
-        a, b = (rng.normal(size=(n, n)).astype(np.float32) for _ in range(2))
+        a, b = (rng.normal(size=(n, n)).astype(dtype) for _ in range(2))
         repeats = max(4, int(2e11 / n**3))
         seconds = best_of(run(a, b, repeats), 1.0) / repeats
         figures[f"{n}³ (TFLOP/s)"] = 2 * n**3 / seconds / 1e12
     return figures
 
 
-def _jitted(lib: Any, jnp: Any, **options: Any) -> dict[str, float]:
-    multiply = lib.jit(lambda a, b: a @ b, **options)
-    copy = lib.jit(lambda x: x * 1.0, **options)
+def jitted(lib: Any, jnp: Any, _: Any, precision: str | None = None, dtype: str = "float32", **options: Any) -> dict:
+    """Products of a library that has `jit`; how precise, if it is not as its default says."""
+    multiply = lib.jit(lambda a, b: jnp.matmul(a, b, precision=precision), **options)
+    copy = lib.jit(lambda x: x * 1, **options)
 
     def run(a: np.ndarray, b: np.ndarray, repeats: int) -> Callable[[], None]:
         x, y = copy(jnp.asarray(a)), copy(jnp.asarray(b))
@@ -39,34 +41,16 @@ def _jitted(lib: Any, jnp: Any, **options: Any) -> dict[str, float]:
 
         return once
 
-    return _measure(run)
+    return _measure(run, dtype)
 
 
-def ours() -> dict[str, float]:
-    import asgfn
-    import asgfn.numpy as jnp
-
-    return _jitted(asgfn, jnp, backend="wgpu")
+def ours(precision: str | None = None, dtype: str = "float32") -> dict[str, float]:
+    """Without tensor cores (`ASGFN_WGPU_IMPLEMENTATION=dawn` has them) all precisions are IEEE's."""
+    return jitted(*libraries.ours(), precision, dtype, backend="wgpu")
 
 
-def jax_ieee() -> dict[str, float]:
-    import jax
-    import jax.numpy as jnp
-
-    jax.config.update("jax_default_matmul_precision", "highest")
-    return _jitted(jax, jnp)
-
-
-def jax_tf32() -> dict[str, float]:
-    import jax
-    import jax.numpy as jnp
-
-    return _jitted(jax, jnp)
-
-
-def torch_ieee(precision: str = "highest") -> dict[str, float]:
-    import torch
-
+def torch_eager(precision: str = "highest", dtype: str = "float32") -> dict[str, float]:
+    torch = libraries.torch()
     torch.set_float32_matmul_precision(precision)
 
     def run(a: np.ndarray, b: np.ndarray, repeats: int) -> Callable[[], None]:
@@ -79,13 +63,17 @@ def torch_ieee(precision: str = "highest") -> dict[str, float]:
 
         return once
 
-    return _measure(run)
-
-
-def torch_tf32() -> dict[str, float]:
-    return torch_ieee("high")
+    return _measure(run, dtype)
 
 
 VARIANTS = {
-    "asgfn": ours, "jax IEEE": jax_ieee, "jax TF32": jax_tf32, "torch IEEE": torch_ieee, "torch TF32": torch_tf32,
-}  # fmt: skip
+    "asgfn": ours,
+    "asgfn high": lambda: ours("high"),
+    "asgfn highest": lambda: ours("highest"),
+    "asgfn f16": lambda: ours(dtype="float16"),
+    "jax IEEE": lambda: jitted(*libraries.jax(), "highest"),
+    "jax TF32": lambda: jitted(*libraries.jax()),
+    "torch IEEE": torch_eager,
+    "torch TF32": lambda: torch_eager("high"),
+    "torch f16": lambda: torch_eager(dtype="float16"),
+}

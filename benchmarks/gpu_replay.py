@@ -1,7 +1,5 @@
 """What a call of a compiled program costs the processor, per dispatch: the training step of `benchmarks.gpu_gpt`.
 
-    python -m benchmarks.gpu_replay
-
 Only the calling thread's processor time counts, and nothing is read before the end, so that the GPU's time does not.
 """
 
@@ -10,7 +8,7 @@ from __future__ import annotations
 import time
 
 
-def main(calls: int = 30) -> None:
+def ours(calls: int = 30) -> dict[str, float]:
     import asgfn
     import asgfn.numpy as jnp
     from asgfn import lax
@@ -35,10 +33,11 @@ def main(calls: int = 30) -> None:
 
     run(5)
     spent = sorted(run(calls) / calls for _ in range(3))[1]
-    print(
-        f"{spent * 1e3:.3f} ms of processor a call, {dispatches} dispatches: {spent / dispatches * 1e6:.2f} µs a dispatch"
-    )
+    return {
+        "processor time of a call (ms)": spent * 1e3,
+        "dispatches": dispatches,
+        "of a dispatch (µs)": spent / dispatches * 1e6,
+    }
 
 
-if __name__ == "__main__":
-    main()
+VARIANTS = {"asgfn": ours}

@@ -463,6 +463,8 @@ from asgfn import lax, nn
 rng = np.random.default_rng(0)
 x, w = (jnp.asarray(rng.standard_normal(s).astype("float32")) for s in ((257, 129), (129, 200)))
 image, kernel = (jnp.asarray(rng.standard_normal(s).astype("float32")) for s in ((2, 8, 33, 31), (16, 8, 3, 3)))
+q, k, v = (jnp.asarray(rng.standard_normal((1, 300, 2, 16)).astype("float32")) for _ in range(3))
+attention = lambda *args: nn.dot_product_attention(*args, local_window_size=(270, 20))
 def f(x, w, image, kernel):
     conv = lambda a, b: lax.conv(a, b, (1, 1), "SAME")
     indices = jnp.arange(5000) % 37
@@ -472,6 +474,7 @@ def f(x, w, image, kernel):
         asgfn.grad(lambda a, b: (conv(a, b) ** 2).sum(), argnums=(0, 1))(image, kernel),
         asgfn.grad(lambda w: (jnp.tanh(x @ w) ** 2).mean())(w), lax.scan(lambda c, a: (jnp.tanh(c + a), c), x[0], x),
         asgfn.random.normal(asgfn.random.key(3), (10001,)), (x.astype("float16") @ w.astype("float16")).sum(0),
+        asgfn.value_and_grad(lambda *args: (attention(*args) ** 2).sum(), argnums=(0, 1, 2))(q, k, v),
     )
 g = asgfn.jit(f, backend="cpu")
 for _ in range(2):

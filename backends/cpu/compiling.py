@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg
 from backends.cpu.target import Begin, host_target
+from backends.kernels.attention_match import recognise
 from backends.kernels.ir import SIZES, Kernel
 from backends.llvm.host import vector_bits
 from backends.llvm.library import called_by, product_shape
@@ -59,7 +60,7 @@ def machine(begin: Begin) -> Machine:
         code = code_of(kernel, vector_bits())
         begin({code.name: code.text} | called_by([code.text]))
 
-    return Machine("the compiled CPU", host_target(), _write, begin=begin_kernel)
+    return Machine("the compiled CPU", host_target(), _write, recognise=recognise, begin=begin_kernel)
 
 
 def compile_graph(asg: Asg, donated: Sequence[bool], debug: bool, begin: Begin) -> Finished:

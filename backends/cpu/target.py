@@ -27,7 +27,7 @@ def host_target() -> Target:
     """The host's processor."""
     lanes, product = vector_bits() // 32, product_shape("f32")
     return Target(
-        types=Types(narrow=True),
+        types=Types(narrow=True, wide=True, exact=True),
         workgroup_threads=lanes,
         workgroup_bytes=_SHARED,
         grid=(1 << 31) - 1,

@@ -248,7 +248,11 @@ class _Finder:
             frame.key[0],
             out.other[0],
         )
-        if any(types[v].dtype.kind not in "fV" or not self.target.types.holds(types[v].dtype) for v in values):
+        # kernels compute in 32 bits
+        if any(
+            t.dtype.kind not in "fV" or t.dtype.itemsize > 4 or not self.target.types.holds(t.dtype)
+            for t in (types[v] for v in values)
+        ):
             return False
         if max(frame.size, out.size) > LARGEST_HEAD:
             return False

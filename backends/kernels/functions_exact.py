@@ -43,6 +43,10 @@ _EXP2 = (
     1.0, 0.6931471824645996, 0.24022647738456726, 0.05550331249833107, 0.009618442505598068, 0.0013399391900748014,
     0.00015352944319602102,
 )  # fmt: skip
+# the same, less precisely
+_EXP2_SHORT = (
+    1.0, 0.6931469440460205, 0.24022120237350464, 0.05550713092088699, 0.009675540961325169, 0.001327647129073739,
+)  # fmt: skip
 _EXP2_DOUBLE = (
     1.0, 0.6931471807092193, 0.24022651075485732, 0.055504103538716654, 0.00961803667500183, 0.0013333941117194778,
     0.00015467261424613723, 1.5195703347682448e-05,
@@ -52,6 +56,12 @@ _LOG2_DOUBLE = (
     2.8853900817779183, 0.961796693962963, 0.5770780039618756, 0.41220006173900237, 0.3205239555647025,
     0.2637855044259771, 0.22093075706791798,
 )  # fmt: skip
+# (tanh(x) / x - 1) / x^2 in x^2, on [0, 0.65]
+_TANH_NEAR = (
+    -0.3333326280117035, 0.1333089917898178, -0.05369296669960022, 0.020483314990997314, -0.005528633017092943,
+)  # fmt: skip
+_TANH_SPLIT = 0.65
+_TANH_ONE = 9.1  # from here on it is 1 in 32 bits
 # erf(x) / x - 1 in x^2, on [0, 0.93]
 _ERF_NEAR = (
     0.12837916612625122, -0.37612631916999817, 0.11283687502145767, -0.026858940720558167, 0.005199906416237354,
@@ -157,17 +167,17 @@ def logistic(x: Number) -> Number:
 
 
 def tanh(x: Number) -> Number:
-    """(e^2x - 1) / (e^2x + 1)"""
-    a = at_most(x.magnitude(), 9.1)  # from here on it is 1 in 32 bits
-    n, rest = _split(a + a)
-    scale = _power_of_two(n)
-    above = scale.fma(_expm1_of(rest), scale - 1.0)
-    below = above + 2.0
-    y = above / below
-    # what the sum left out, by the derivative: 1 / below is (1 - y) / 2, less where y is nearly 1 and nothing is known
-    slope = y.fma(-y, y)
-    lost = above - (below - 2.0)
-    return (slope.fma(-y, slope) * lost).fma(-0.5, y).with_sign_of(x)
+    """1 - 2 / (e^2x + 1), where nothing cancels."""
+    a = x.magnitude()
+    # the precision of e^2x counts for less, the larger x is
+    bounded = at_most(a, _TANH_ONE)
+    shifted = bounded.fma(2 * LOG2_E, _WHOLE)
+    power = _times_power(horner(bounded.fma(2 * LOG2_E, _WHOLE - shifted), _EXP2_SHORT), shifted.bits())
+    far = (1.0 / (power + 1.0)).fma(-2.0, 1.0)
+    square = x * x
+    near = (a * square).fma(horner(square, _TANH_NEAR), a)
+    # NaN takes the second way
+    return where(a > _TANH_SPLIT, far, near).with_sign_of(x)
 
 
 def _half_exp(a: Number) -> Number:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from backends.kernels.ir import SIZES
 from backends.kernels.types import Types
 
 
@@ -42,7 +43,7 @@ class Target:
         simd: if it is a processor whose vectors have so many lanes: they are the threads of a workgroup, in step, and a core
             goes through many workgroups one by one. 0: it is not.
         cores: how many the processor has.
-        product: rows and columns of a product of matrices that its library keeps in registers.
+        product: rows and columns of a product of 32-bit matrices that its library keeps in registers.
         measured: seconds of schedules by problem, as `backends.kernels.autotune` names them.
     """
 
@@ -63,6 +64,11 @@ class Target:
     def threads(self, wanted: int) -> int:
         """How many threads a workgroup gets that should have so many."""
         return self.simd or min(wanted, self.workgroup_threads)
+
+    def tile(self, register: str) -> tuple[int, int]:
+        """Rows and columns of a product of matrices of a type that the library keeps in registers."""
+        rows, columns = self.product
+        return rows, columns * 4 // SIZES[register]
 
     def matrix(self, component: str, result: str) -> MatrixShape | None:
         """The product of matrices of these types, the largest if there are several; None if there is none.

@@ -17,15 +17,20 @@ from backends.kernels.schedules.attention_tiles import (
     tensor_forward_tiling,
 )
 from backends.kernels.schedules.attention_work import Layout
+from backends.kernels.schedules.simd_attention_backward import simd_backward
+from backends.kernels.schedules.simd_attention_forward import simd_forward
 from backends.kernels.target import Target
 
 
 @plan_for_primitive("attention", "attention_gradient")
 def plan(asg: Asg, target: Target) -> Plan | None:
-    """Tensor cores where they are precise enough; else tiles in workgroup memory; where those do not fit, the expression, element by element."""
+    """On a GPU: tensor cores where they are precise enough; else tiles in workgroup memory; where those do not fit, the
+    expression, element by element."""
     (node,) = asg.nodes
     form: Form = node.params["form"]
     layout = Layout(form)
+    if target.simd:
+        return (simd_forward if form.gradient is None else simd_backward)(layout, target)
     sizes = layout.rows, layout.columns, layout.size, layout.value_size
     found = _tensor_plan(layout, target)
     if found is not None and _is_callable(found, target):

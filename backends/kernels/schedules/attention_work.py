@@ -163,7 +163,7 @@ class Work:
         self.e.forced = {}
         for argument, dtype, size in (*extra, *outputs):
             self.memories[argument] = b.argument(f"{argument.kind}{argument.number}", dtype, size)
-        if previous is not None:
+        if previous is not None and not target.simd:
             for k, places in previous.e.places.items():
                 memory = inputs[k]
                 if memory is not None and memory.size % WIDE == 0 and all(map(_is_wide, places)):
@@ -195,7 +195,7 @@ class Work:
 
     def read(self, operand: Operand, changes: dict, inner: Index) -> Value:
         """An element of an operand, as float32."""
-        at = placed(operand.at, {**changes, **_named(operand.inner, inner)})
+        at = placed(operand.at, {**changes, **named(operand.inner, inner)})
         found = self.e.at(operand.value, at)
         return self.e.types.convert(self.b, found, self.e.type(operand.value).dtype, F32_DTYPE)
 
@@ -323,7 +323,7 @@ class Work:
         types = self.e.types
         places = []
         for k in range(WIDE):
-            at = placed(output.at, {**changes, **_named(output.inner, group * WIDE + k)})
+            at = placed(output.at, {**changes, **named(output.inner, group * WIDE + k)})
             places.append(ix.linear(at, t.shape))
         values = [types.to_memory(b, types.convert(b, v, F32_DTYPE, t.dtype), t.dtype) for v in lanes]
         wide = size % WIDE == 0 and places[0].divides(WIDE) and all(p == places[0] + k for k, p in enumerate(places))
@@ -369,7 +369,8 @@ def wide_memory(work: Work, size: int) -> Memory:
     return memory
 
 
-def _named(axis: Index, index: Index) -> dict:
+def named(axis: Index, index: Index) -> dict:
+    """An operand's feature axis as an index of a kernel."""
     return dict.fromkeys(axis.terms, index)
 
 

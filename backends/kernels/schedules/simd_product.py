@@ -100,8 +100,15 @@ class Units:
     k: int
 
 
-def choose_cut(p: Contraction, units: Units, rows: Strides | None, columns: Strides | None, target: Target) -> Cut:
-    """Blocks that give every core something to do, and write operands out as seldom as can be."""
+def choose_cut(
+    p: Contraction,
+    units: Units,
+    rows: Strides | None,
+    columns: Strides | None,
+    tile: tuple[int, int],
+    target: Target,
+) -> Cut:
+    """Blocks that give every core something to do, and write operands out as seldom as can be. `tile`: the library's."""
     mr, nr = units.m, units.n
     b, m, n, k = p.b, p.m, p.n, p.k
     depth = min(k, max(DEPTH // units.k, 1) * units.k)
@@ -122,16 +129,16 @@ def choose_cut(p: Contraction, units: Units, rows: Strides | None, columns: Stri
     mc, nc = min(mc, m), min(nc, n)
     # blocks stay in the second cache
     if columns is None:
-        nc = min(nc, max(-(-4 * target.product[1] // nr) * nr, WRITTEN // depth // nr * nr))
+        nc = min(nc, max(-(-4 * tile[1] // nr) * nr, WRITTEN // depth // nr * nr))
     if rows is None:
-        mc = min(mc, max(-(-4 * target.product[0] // mr) * mr, WRITTEN // depth // mr * mr))
+        mc = min(mc, max(-(-4 * tile[0] // mr) * mr, WRITTEN // depth // mr * mr))
     if mc * nc > BLOCK:
         if columns is None and mc * 2 * nr <= 4 * BLOCK:
             nc = min(nc, max(2 * nr, BLOCK // mc // nr * nr))
         elif nc <= BLOCK // (8 * mr):
             mc = max(mr, BLOCK // nc // mr * mr)
         else:
-            mc = min(mc, max(16 * target.product[0] // mr, 1) * mr)
+            mc = min(mc, max(16 * tile[0] // mr, 1) * mr)
             nc = min(nc, max(nr, BLOCK // mc // nr * nr))
     return Cut(mc, nc, depth)
 
@@ -148,18 +155,19 @@ class _Writer:
         self.region, self.target = region, target
         self.rows, self.columns = rows, columns
         p = self.p = region.product
+        self.kernel = kernel = RegionKernel(region, target, 1, None)
+        self.b = kernel.b
+        self.dtype = kernel.work.register
+        self.tile = target.tile(self.dtype)
         # along which axis operands are read when they are written out
         self.along_rows = rows is None and region.neighbours(p.rows)[0] == "free"
         self.along_columns = columns is None and region.neighbours(p.columns)[0] != "depth"
         units = Units(
-            _unit(p.rows.sizes, self.along_rows, target.product[0]),
-            _unit(p.columns.sizes, self.along_columns, target.product[1]),
+            _unit(p.rows.sizes, self.along_rows, self.tile[0]),
+            _unit(p.columns.sizes, self.along_columns, self.tile[1]),
             _unit(p.depth, (rows is None and not self.along_rows) or (columns is None and not self.along_columns), 1),
         )
-        self.cut = choose_cut(p, units, rows, columns, target)
-        self.kernel = kernel = RegionKernel(region, target, 1, None)
-        self.b = kernel.b
-        self.dtype = kernel.work.register
+        self.cut = choose_cut(p, units, rows, columns, self.tile, target)
         self.lanes = target.simd
         # columns that are no neighbours are brought together by the library
         self.apart = columns is not None and columns.free != 1 and p.n > 1
@@ -177,9 +185,9 @@ class _Writer:
         stride = -(-cut.columns // self.lanes) * self.lanes
         block = b.workgroup_memory(self.dtype, cut.rows * stride)
         first = self._buffer(self.rows, cut.rows)
-        self.wide = -(-cut.columns // self.target.product[1]) * self.target.product[1]
+        self.wide = -(-cut.columns // self.tile[1]) * self.tile[1]
         if self.wide % 256 == 0:
-            self.wide += self.target.product[1]  # rows that far apart would share few lines of the cache
+            self.wide += self.tile[1]  # rows that far apart would share few lines of the cache
         second = self._buffer(None if self.apart else self.columns, self.wide)
         part = ix.axis("part", -(-p.k // cut.depth))
         with b.loop(part):
@@ -247,7 +255,7 @@ class _Writer:
 
     def _right(self, buffer: Memory | None, k0: Value, k1: Value) -> tuple[Value | tuple[Memory, Value], ...]:
         """The second factor's block: where it starts, and the steps to the next of k and to the next panel of columns."""
-        nr = self.target.product[1]
+        nr = self.tile[1]
         if self.columns is not None:
             start = self._in_place(self.p.columns, self.columns, self.n0, k0)
             if self.apart:
