@@ -14,6 +14,7 @@ from backends.llvm.host import host
 from backends.programs.cache import version
 from backends.programs.disk import kept
 
+_STRIP = re.compile(r"gemm_f\d\d_rows_\d+")
 _TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
@@ -49,8 +50,8 @@ def called_by(texts: Iterable[str]) -> dict[str, str]:
         kind = _TYPE.fullmatch(name)
         if kind is not None and name not in found:
             functions = _products(kind[1])
-            fast = frozenset(n for n in asked if n in functions and "_rows_" in n)
-            found[name] = functions[name] if name in fast or "_rows_" not in name else _slow(kind[1], fast)
+            fast = frozenset(n for n in asked if n in functions and _STRIP.fullmatch(n))
+            found[name] = functions[name] if name in fast or not _STRIP.fullmatch(name) else _slow(kind[1], fast)
             waiting += sorted(declared(found[name]))
     return found
 
@@ -62,5 +63,5 @@ def _slow(dtype: str, fast: frozenset[str]) -> str:
 
     functions = _products(dtype)
     one = strips.one_by_one(product_shape(dtype), functions[f"gemm_{dtype}_rows_1"])
-    others = [name for name in functions if "_rows_" in name and name not in fast]
+    others = [name for name in functions if _STRIP.fullmatch(name) and name not in fast]
     return one_module([one, *(strips.unasked(name, functions[name]) for name in others)])
