@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import asgfn
 import asgfn.numpy as jnp
 from asgfn import lax, nn
+from backends.llvm.host import vector_bits
 from tests import compiled_checks
 from tests.compiled_checks import array, assert_same, cpu_fixture  # noqa: F401
 
@@ -347,6 +351,36 @@ CONVOLUTIONS: dict[str, tuple] = {
     "one dimension": ((3, 4, 50), (5, 4, 7), {"window_strides": (3,), "padding": "SAME"}),
     "three dimensions": ((1, 2, 5, 6, 7), (3, 2, 2, 3, 3), {"window_strides": (1, 2, 1), "padding": "SAME"}),
     "large window": ((2, 3, 28, 28), (8, 3, 7, 7), {"window_strides": (2, 2), "padding": ((3, 3), (3, 3))}),
+    "many features": ((3, 20, 9, 10), (40, 20, 3, 2), {"window_strides": (1, 1), "padding": "SAME"}),
+    "many features, strided": ((2, 24, 11, 12), (33, 24, 3, 3), {"window_strides": (2, 3), "padding": ((1, 0), (2, 1))}),
+    "many features of one pixel": ((2, 24, 6, 7), (32, 24, 1, 1), {"window_strides": (1, 1), "padding": "VALID"}),
+    "many features of one pixel, strided": ((2, 24, 9, 9), (32, 24, 1, 1), {"window_strides": (2, 2), "padding": "VALID"}),
+    "many features, dilated": (
+        (2, 18, 12, 13), (17, 18, 3, 3), {"window_strides": (1, 2), "padding": "SAME", "rhs_dilation": (2, 3)},
+    ),
+    "many features, transposed": (
+        (2, 16, 5, 6), (24, 16, 3, 4), {"window_strides": (1, 1), "padding": ((1, 2), (2, 1)), "lhs_dilation": (2, 2)},
+    ),
+    "many features, spread and strided": (
+        (1, 16, 5, 6), (24, 16, 3, 3), {"window_strides": (2, 1), "padding": ((1, 1), (2, 1)), "lhs_dilation": (3, 2)},
+    ),
+    "many features, cut": ((1, 16, 9, 9), (20, 16, 3, 3), {"window_strides": (1, 1), "padding": ((-1, 2), (0, -2))}),
+    "many features, groups": (
+        (2, 48, 7, 8), (60, 16, 3, 3), {"window_strides": (1, 1), "padding": "SAME", "feature_group_count": 3},
+    ),
+    "many features, batch groups": (
+        (4, 16, 7, 7), (48, 16, 3, 3), {"window_strides": (1, 1), "padding": "SAME", "batch_group_count": 2},
+    ),
+    "many features, NHWC": (
+        (2, 9, 10, 20), (3, 3, 20, 40),
+        {"window_strides": (1, 2), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")},
+    ),
+    "many features, one dimension": ((3, 17, 50), (19, 17, 7), {"window_strides": (3,), "padding": "SAME"}),
+    "many features, three dimensions": (
+        (1, 16, 5, 6, 7), (24, 16, 2, 3, 3), {"window_strides": (1, 2, 1), "padding": "SAME"},
+    ),
+    "many steps": ((2, 600, 4, 5), (16, 600, 3, 3), {"window_strides": (1, 1), "padding": "SAME"}),
+    "a large window": ((1, 2, 40, 41), (16, 2, 25, 24), {"window_strides": (1, 1), "padding": "SAME"}),
     "many channels": ((1, 64, 14, 14), (64, 64, 3, 3), {"window_strides": (1, 1), "padding": "SAME"}),
 }  # fmt: skip
 
@@ -361,10 +395,59 @@ def test_convolutions_and_both_gradients(name: str) -> None:
     native(gradient, x, w, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("features", [4, 24])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_convolutions_of_16_bit_floats(dtype: str) -> None:
-    x, w = array(rng, 2, 3, 8, 9).astype(dtype), (array(rng, 4, 3, 3, 3) * 0.2).astype(dtype)
+def test_convolutions_of_16_bit_floats(dtype: str, features: int) -> None:
+    x, w = array(rng, 2, 3, 8, 9).astype(dtype), (array(rng, features, 3, 3, 3) * 0.2).astype(dtype)
     check(lambda x, w: lax.conv(x, w, (1, 1), "SAME"), x, w, rtol=3e-2, atol=3e-2)
+
+
+@pytest.mark.parametrize("name", ["many features", "many features, strided", "many features, NHWC", "many steps"])
+def test_convolutions_of_64_bit_floats(name: str) -> None:
+    x_shape, w_shape, options = CONVOLUTIONS[name]
+    with asgfn.enable_x64():
+        x, w = (jnp.asarray(rng.standard_normal(shape)) for shape in (x_shape, w_shape))
+        conv = lambda x, w: lax.conv_general_dilated(x, w, **options)
+        native(lambda x, w: (conv(x, w), *asgfn.vjp(conv, x, w)[1](conv(x, w))), x, w, rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_what_goes_into_a_convolution_and_what_is_made_of_it(last: bool) -> None:
+    names = ("NHWC", "HWIO", "NHWC") if last else ("NCHW", "OIHW", "NCHW")
+    shapes = [(2, 8, 9, 24), (3, 3, 24, 32), (32,)] if last else [(2, 24, 8, 9), (32, 24, 3, 3), (32, 1, 1)]
+    x, w, bias = (array(rng, *shape) for shape in shapes)
+    rest = array(rng, *((2, 8, 9, 32) if last else (2, 32, 8, 9)))
+
+    def f(x: Any, w: Any, bias: Any, rest: Any) -> Any:
+        y = lax.conv_general_dilated(nn.relu(x), jnp.tanh(w), (1, 1), "SAME", dimension_numbers=names)
+        y = nn.relu(y * 0.5 + bias) + rest
+        return y, jnp.transpose(y, (1, 2, 3, 0)) * 2
+
+    native(f, x, w, bias, rest, rtol=1e-4, atol=1e-3)
+
+
+IN_THREADS = """
+import hashlib, numpy as np, asgfn
+from asgfn import lax
+rng = np.random.default_rng(3)
+found = hashlib.sha256()
+for batch, channels, side, features in ((3, 20, 15, 48), (1, 64, 9, 200), (9, 16, 8, 16)):
+    x, w = (rng.normal(size=s).astype(np.float32) for s in ((batch, channels, side, side), (features, channels, 3, 3)))
+    conv = lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME")
+    both = asgfn.jit(lambda x, w: asgfn.vjp(conv, x, w)[1](conv(x, w)) + (conv(x, w),), backend="cpu")
+    for out in both(x, w):
+        found.update(np.asarray(out).tobytes())
+print(found.hexdigest())
+"""
+
+
+def test_convolutions_are_the_same_in_any_number_of_threads() -> None:
+    found = set()
+    for threads in (1, 2, 5):
+        environment = {**os.environ, "ASGFN_CPU_THREADS": str(threads), "ASGFN_CACHE": "off"}
+        command = [sys.executable, "-c", IN_THREADS]
+        found.add(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    assert len(found) == 1
 
 
 POOLS: dict[str, tuple] = {
@@ -436,3 +519,21 @@ def test_random_bits_need_no_host() -> None:
     f = lambda seed, x: asgfn.random.bits(asgfn.random.fold_in(asgfn.random.key(seed), 5), (12,)) ^ x
     want = asgfn.jit(f, backend="numpy")(jnp.uint32(1), x)
     assert_same(asgfn.jit(f, backend="cpu")(jnp.uint32(1), x), want, 0, 0)
+
+
+def test_one_narrow_number_is_stored_alone() -> None:
+    """LLVM stores 32 bits where a mask that is known has one lane of narrowed numbers."""
+    lanes = vector_bits() // 32
+    a, b = integers(-3, 4, lanes + 1, 40, dtype="int8"), integers(-3, 4, 40, 23, dtype="int8")
+    f = lambda a, b: jnp.einsum("ik,kj->ji", a, b)
+    native(f, a, b)
+    text = asgfn.jit(f, backend="cpu").lower(a, b).compile().as_text()
+    stores = [line for line in text.splitlines() if "llvm.masked.store" in line and not line.startswith("declare")]
+    assert all(line.count("i1 true") != 1 for line in stores)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "float16"])
+def test_elements_some_steps_apart(dtype: str) -> None:
+    x = integers(-9, 9, 5, 83).astype(dtype)
+    for step in (2, 3, 4, 5, -2):
+        native(lambda x, step=step: (x[:, ::step], x[1:, 1::step] * 2, jnp.flip(x, 0)[:, ::step]), x)

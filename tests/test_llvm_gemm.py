@@ -19,6 +19,7 @@ import asgfn  # noqa: E402
 from backends.llvm.engine import Engine  # noqa: E402
 from backends.llvm.gemm import gemm_functions  # noqa: E402
 from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
+from backends.llvm.gemm_windows import windows_functions  # noqa: E402
 from backends.llvm.strips import any_rows, one_by_one, unasked  # noqa: E402
 
 TYPES = {"float": np.float32, "double": np.float64}
@@ -28,6 +29,8 @@ SIGNATURES = {
     "gemm_packing": (_I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, ctypes.c_bool, _P),
     "pack_b": (_I, _I, _P, _I, _I, _P),
     "gemv": (_I, _I, _P, _I, _P, _P, _I, ctypes.c_bool),
+    "gemm_windows": (_I, _I, _I, _P, _P, _P, _P, _I, _I, _P, _I, ctypes.c_bool),
+    "turn": (_I, _I, _P, _I, _P, _I),
 }
 
 
@@ -43,7 +46,7 @@ def _shapes(scalar: str) -> dict[str, GemmShape]:
 @cache
 def _functions(scalar: str, which: str) -> tuple[GemmShape, dict[str, Callable]]:
     shape = _shapes(scalar)[which]
-    addresses = Engine().compile(gemm_functions(shape))
+    addresses = Engine().compile(gemm_functions(shape) | windows_functions(shape))
     suffix = {"float": "f32", "double": "f64"}[scalar]
     return shape, {
         name: ctypes.CFUNCTYPE(None, *kinds)(addresses[f"{name}_{suffix}"]) for name, kinds in SIGNATURES.items()
@@ -73,6 +76,11 @@ def _product(
     end = (c.ctypes.data, _strides(c)[0], accumulate)
     if how == "direct":
         call["gemm"](*start, b.ctypes.data, _strides(b)[0], shape.nr, *end)
+    elif how == "windows":
+        rows, depths = (np.arange(size, dtype=np.int32) * step for size, step in zip(a.shape, _strides(a), strict=True))
+        tables = rows.astype(np.int32), depths.astype(np.int32)
+        places = (a.ctypes.data, *(table.ctypes.data for table in tables))
+        call["gemm_windows"](m, n, k, *places, b.ctypes.data, _strides(b)[0], shape.nr, *end)
     elif how == "packing":
         workspace = np.full(shape.workspace(n, k) + 8, 7, a.dtype)
         call["gemm_packing"](*start, b.ctypes.data, *_strides(b), *end, workspace.ctypes.data)
@@ -107,7 +115,7 @@ def test_every_edge_of_the_tiles(library: tuple[GemmShape, dict[str, Callable]],
     for m in _sizes(shape.mr):
         for n in columns if k == 7 else columns[:: 3 if k < 7 else 9]:
             a, b = _random((m, k), dtype), _random((k, n), dtype, 1)
-            for how in ("direct", "packing", "packed"):
+            for how in ("direct", "packing", "packed", "windows"):
                 guarded = np.full((m + 2, n + 9), 5, dtype)
                 c = guarded[1:-1, :n]
                 c[:] = np.nan
@@ -117,7 +125,7 @@ def test_every_edge_of_the_tiles(library: tuple[GemmShape, dict[str, Callable]],
                 assert (guarded == 5).all()
 
 
-@pytest.mark.parametrize("how", ["direct", "packing", "packed"])
+@pytest.mark.parametrize("how", ["direct", "packing", "packed", "windows"])
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
 def test_strides_and_accumulation(
     library: tuple[GemmShape, dict[str, Callable]], how: str, turned: tuple[bool, bool]
@@ -126,7 +134,7 @@ def test_strides_and_accumulation(
     dtype = TYPES[shape.scalar]
     for m, n, k in [(8 * shape.mr + 3, 9 * shape.nr + 5, 300), (shape.mr, 700, 513), (100, 20, 37)]:
         a, b = _random((m, k), dtype, 2, turned[0]), _random((k, n), dtype, 3, turned[1])
-        if how == "direct" and turned[1]:
+        if how in ("direct", "windows") and turned[1]:
             b = np.ascontiguousarray(b)
         before = _random((m, n), dtype, 4)
         c = before.copy()
@@ -137,7 +145,7 @@ def test_strides_and_accumulation(
         _close(c, every_other, b)
 
 
-@pytest.mark.parametrize("how", ["direct", "packing", "packed"])
+@pytest.mark.parametrize("how", ["direct", "packing", "packed", "windows"])
 def test_cuts_do_not_change_the_result(library: tuple[GemmShape, dict[str, Callable]], how: str) -> None:
     shape, _ = library
     dtype = TYPES[shape.scalar]
@@ -160,7 +168,7 @@ def test_special_numbers(library: tuple[GemmShape, dict[str, Callable]]) -> None
     a, b = _random((m, k), dtype), _random((k, n), dtype, 1)
     a[1, 3], a[2, 4], b[5, n - 1], b[6, 0] = np.nan, np.inf, -np.inf, np.nan
     a[3, 5] = 0  # times infinity
-    for how in ("direct", "packing", "packed"):
+    for how in ("direct", "packing", "packed", "windows"):
         c = np.zeros((m, n), dtype)
         _product(library, a, b, c, how=how)
         with np.errstate(invalid="ignore"):
@@ -185,6 +193,33 @@ def test_a_vector(library: tuple[GemmShape, dict[str, Callable]], k: int) -> Non
         alone = np.zeros(1, dtype)
         call["gemv"](1, k, a[-1:].ctypes.data, 0, x.ctypes.data, alone.ctypes.data, 1, False)
         assert alone[0] == before[-1, 0]
+
+
+def test_windows_of_an_image(library: tuple[GemmShape, dict[str, Callable]]) -> None:
+    shape, call = library
+    dtype = TYPES[shape.scalar]
+    image = _random((3, 9, 11), dtype)
+    rows, depths = (
+        np.asarray([(c * 9 + i) * 11 + j for c in range(n) for i in range(0, size[0], step) for j in range(size[1])], np.int32)
+        for n, size, step in ((1, (7, 9), 2), (3, (3, 3), 1))
+    )  # fmt: skip
+    a = image.reshape(-1)[rows[:, None] + depths]
+    b = _random((len(depths), shape.nr + 5), dtype, 1)
+    c = np.zeros((len(rows), b.shape[1]), dtype)
+    places = (image.ctypes.data, rows.ctypes.data, depths.ctypes.data)
+    n = b.shape[1]
+    call["gemm_windows"](len(rows), n, len(depths), *places, b.ctypes.data, n, shape.nr, c.ctypes.data, n, False)
+    _close(c, a, b)
+
+
+def test_matrices_the_other_way_round(library: tuple[GemmShape, dict[str, Callable]]) -> None:
+    shape, call = library
+    dtype, piece = TYPES[shape.scalar], 16 // shape.size
+    for m, n in [(shape.lanes, piece), (3 * shape.lanes, 5 * piece)]:
+        source, target = _random((m, n + 3), dtype), np.full((n, m + 2), 5, dtype)
+        call["turn"](m, n, source.ctypes.data, n + 3, target.ctypes.data, m + 2)
+        np.testing.assert_array_equal(target[:, :m], source[:, :n].T)
+        assert (target[:, m:] == 5).all()
 
 
 @pytest.fixture

@@ -62,20 +62,21 @@ def _arg_reduce_window(e: Elements, node: Node, at: Coordinates, mask: Value | N
     lengths = node.params["window_dimensions"]
     identity = start_value("reduce_max" if name == "argmax" else "reduce_min", t.dtype)
     best = b.variable(e.types.constant(b, identity, t.dtype))
-    place, found = b.variable(b.constant(0, I32)), b.variable(b.constant(0, I32))
+    place = b.variable(b.constant(-1, I32))  # until there is an element
 
     def step(tap: Coordinates) -> None:
         at_x, inside = _tap(e, node, t.shape, at, tap)
         element = e.at(x, at_x, b.both(mask, inside))
-        first = b.op("eq", b.read(found), b.constant(0, I32), dtype=BOOL)
-        wins = b.op("or", first, scalar.goes_before(b, e.types, name, element, b.read(best)))
-        with b.when(b.both(inside, wins)):
-            b.assign(best, element)
-            b.assign(place, b.index(ix.linear(tap, lengths)))
-            b.assign(found, b.constant(1, I32))
+        before, now = b.read(best), b.read(place)
+        first = b.op("lt", now, b.constant(0, I32), dtype=BOOL)
+        better = scalar.goes_before(b, e.types, name, element, before)
+        wins = b.both(inside, b.op("or", first, better))
+        assert wins is not None
+        b.assign(best, b.select(wins, element, before))
+        b.assign(place, b.select(wins, b.index(ix.linear(tap, lengths)), now))
 
     _nest(e, lengths, step)
-    return b.read(place)
+    return b.op("max", b.read(place), b.constant(0, I32))
 
 
 def _nest(e: Elements, sizes: Sequence[int], step: Callable[[Coordinates], None]) -> None:

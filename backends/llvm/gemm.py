@@ -20,27 +20,25 @@ from backends.llvm.gemm_text import Text
 BAND_BYTES = 48 << 10  # of strips of a that are copied at a time, on the stack
 
 
-class _Product:
-    """The whole product: blocks of b, parts of k, bands of strips, strips.
+class Product:
+    """The whole product: blocks of b, parts of k, and what `block` makes of these."""
 
-    With `packing`, b has any two strides, and each of its blocks is packed into a workspace first.
-    """
+    name = "gemm"
+    arguments = "ptr %a, i64 %a_row, i64 %a_k, ptr %b, i64 %b_k, i64 %b_panel"
+    workspace = ""
+    packing = False
 
-    def __init__(self, shape: GemmShape, packing: bool):
-        self.shape, self.packing = shape, packing
-        name, b = ("gemm_packing", "i64 %b_k, i64 %b_n") if packing else ("gemm", "i64 %b_k, i64 %b_panel")
+    def __init__(self, shape: GemmShape):
+        self.shape = shape
         self.text = Text(
-            f"define void @{name}_{SUFFIX[shape.scalar]}(i64 %m, i64 %n, i64 %k, ptr %a, i64 %a_row, i64 %a_k, "
-            f"ptr %b, {b}, ptr %c, i64 %c_row, i1 %accumulate{', ptr %workspace' if packing else ''}) nounwind"
+            f"define void @{self.name}_{SUFFIX[shape.scalar]}(i64 %m, i64 %n, i64 %k, {self.arguments}, "
+            f"ptr %c, i64 %c_row, i1 %accumulate{self.workspace}) nounwind"
         )
 
     def write(self) -> str:
         t, shape = self.text, self.shape
-        scalar, nr, depth = shape.scalar, shape.nr, shape.depth
-        self.band = max(1, BAND_BYTES // (shape.mr * depth * shape.size)) * shape.mr
-        self.buffer = t.op(f"alloca [{self.band * depth} x {scalar}], align 64")
-        # a strip that is read through the whole of a costs more than a copy, once several tiles use it
-        self.copied = t.both(t.op("icmp ne i64 %a_k, 1"), t.less(str(4 * nr), "%n"))
+        scalar, nr = shape.scalar, shape.nr
+        self.begin()
         part = self._part()
         width = self._width(part)
 
@@ -49,7 +47,7 @@ class _Product:
 
             def over_k(p: str, _: list[str]) -> Sequence[str]:
                 length = t.least(t.sub("%k", p), part)
-                self._block(pointers[0], j, p, columns, length)
+                self.block(pointers[0], j, p, columns, length)
                 return ()
 
             t.loop(0, t.most("%k", 1), t.most(part, 1), (), over_k)
@@ -58,6 +56,13 @@ class _Product:
 
         t.loop(0, "%n", width, [("ptr", "%b")], block)
         return t.finish()
+
+    def begin(self) -> None:
+        """What comes before all loops."""
+
+    def block(self, b: str, j: str, p: str, columns: str, length: str) -> None:
+        """All rows with a block of b."""
+        raise NotImplementedError
 
     def _part(self) -> str:
         """The steps of k that are summed at a time: equal parts."""
@@ -81,7 +86,31 @@ class _Product:
             narrowed = t.both(narrowed, t.less(str(shape.mr), "%m"))
         return t.most(t.when(narrowed, narrow, [("i64", "%n")])[0], 1)
 
-    def _block(self, b: str, j: str, p: str, columns: str, length: str) -> None:
+    def strip(self, rows: str, *arguments: tuple[str, str]) -> None:
+        """The function of a strip with so many rows."""
+        t, shape = self.text, self.shape
+        labels = [t.label() for _ in range(shape.mr)]
+        after = t.label()
+        cases = " ".join(f"i64 {n}, label %{labels[n - 1]}" for n in range(1, shape.mr))
+        t.do(f"switch i64 {rows}, label %{labels[-1]} [ {cases} ]")
+        for n, label in enumerate(labels, 1):
+            t.begin(label)
+            t.call("void", strip_name(shape, n, self.name == "gemm_windows"), *arguments)
+            t.do(f"br label %{after}")
+        t.begin(after)
+
+
+class _StridedProduct(Product):
+    """The product of a first factor with any strides: bands of strips, strips."""
+
+    def begin(self) -> None:
+        t, shape = self.text, self.shape
+        self.band = max(1, BAND_BYTES // (shape.mr * shape.depth * shape.size)) * shape.mr
+        self.buffer = t.op(f"alloca [{self.band * shape.depth} x {shape.scalar}], align 64")
+        # a strip that is read through the whole of a costs more than a copy, once several tiles use it
+        self.copied = t.both(t.op("icmp ne i64 %a_k, 1"), t.less(str(4 * shape.nr), "%n"))
+
+    def block(self, b: str, j: str, p: str, columns: str, length: str) -> None:
         """All rows with a block of b."""
         t, shape = self.text, self.shape
         scalar = shape.scalar
@@ -112,7 +141,7 @@ class _Product:
                 a_row = t.select(self.copied, "i64", 1, "%a_row")
                 a_k = t.select(self.copied, "i64", rows, "%a_k")
                 c = t.at(scalar, c_part, t.mul(i, "%c_row"))
-                self._strip(
+                self.strip(
                     rows,
                     *(("i64", columns), ("i64", length)),
                     *(("ptr", pointers[0]), ("i64", a_row), ("i64", a_k)),
@@ -125,19 +154,6 @@ class _Product:
             return ()
 
         t.loop(0, "%m", self.band, (), band)
-
-    def _strip(self, rows: str, *arguments: tuple[str, str]) -> None:
-        """The function of a strip with so many rows."""
-        t, shape = self.text, self.shape
-        labels = [t.label() for _ in range(shape.mr)]
-        after = t.label()
-        cases = " ".join(f"i64 {n}, label %{labels[n - 1]}" for n in range(1, shape.mr))
-        t.do(f"switch i64 {rows}, label %{labels[-1]} [ {cases} ]")
-        for n, label in enumerate(labels, 1):
-            t.begin(label)
-            t.call("void", strip_name(shape, n), *arguments)
-            t.do(f"br label %{after}")
-        t.begin(after)
 
     def _copy(self, count: str, length: str, a: str) -> None:
         """Strips of a, one after the other; in each, its rows lie side by side for each step of k."""
@@ -201,6 +217,15 @@ class _Product:
         )
 
 
+class _PackingProduct(_StridedProduct):
+    """With a second factor of any two strides, whose blocks are each packed into a workspace first."""
+
+    name = "gemm_packing"
+    arguments = "ptr %a, i64 %a_row, i64 %a_k, ptr %b, i64 %b_k, i64 %b_n"
+    workspace = ", ptr %workspace"
+    packing = True
+
+
 def gemm_functions(shape: GemmShape) -> dict[str, str]:
     """The functions by name, each a module that defines it and declares what it calls: others of these, and LLVM's own.
 
@@ -220,8 +245,8 @@ def gemm_functions(shape: GemmShape) -> dict[str, str]:
     texts = {strip_name(shape, rows): Strip(shape, rows).write() for rows in range(1, shape.mr + 1)}
     suffix = SUFFIX[shape.scalar]
     return texts | {
-        f"gemm_{suffix}": _Product(shape, packing=False).write(),
-        f"gemm_packing_{suffix}": _Product(shape, packing=True).write(),
+        f"gemm_{suffix}": _StridedProduct(shape).write(),
+        f"gemm_packing_{suffix}": _PackingProduct(shape).write(),
         f"pack_b_{suffix}": pack_b(shape),
         f"gemv_{suffix}": gemv(shape),
     }

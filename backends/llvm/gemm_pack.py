@@ -29,11 +29,12 @@ def pack_b(shape: GemmShape) -> str:
     def place(row: str, column: str) -> str:
         return t.at(scalar, "%source", t.add(t.mul(row, "%stride_k"), t.mul(column, "%stride_n")))
 
-    def rows(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+    # each writes some groups of a vector's width of the panel's columns, for some steps of k
+    def rows(groups: range, first: str, end: str, column: str, panel: str) -> Sequence[str]:
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
             machine.prefetch(t.at(scalar, source, ahead))
-            for group in range(shape.groups):
+            for group in groups:
                 value = machine.load(t.at(scalar, source, group * lanes), lanes)
                 machine.store(value, t.at(scalar, target, group * lanes), lanes)
             return [t.at(scalar, source, "%stride_k"), t.at(scalar, target, nr)]
@@ -44,28 +45,28 @@ def pack_b(shape: GemmShape) -> str:
         t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", start)], row)
         return ()
 
-    def turned(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+    def turned(groups: range, first: str, end: str, column: str, panel: str) -> Sequence[str]:
         """As many steps of k as 128 bits hold, turned in registers; single elements where they do not fit."""
 
         def steps(p: str, _: list[str]) -> Sequence[str]:
             target = t.at(scalar, panel, t.mul(p, nr))
-            for group in range(shape.groups):
+            for group in groups:
                 source = place(p, t.add(column, group * lanes))
                 pieces = [
                     machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), piece) for j in range(lanes)
                 ]
-                lines = [_joined(t, scalar, piece, pieces[j::piece]) for j in range(piece)]
-                for u, line in enumerate(_turned(t, machine.kind(lanes), lanes, lines)):
+                lines = [joined(t, scalar, piece, pieces[j::piece]) for j in range(piece)]
+                for u, line in enumerate(turned_squares(t, machine.kind(lanes), lanes, lines)):
                     machine.store(line, t.at(scalar, target, u * nr + group * lanes), lanes)
             return ()
 
         t.loop(first, t.sub(end, piece - 1), piece, (), steps)
         length = t.sub(end, first)
-        single(t.add(first, t.sub(length, t.op(f"urem i64 {length}, {piece}"))), end, column, panel)
-        return ()
+        return single(groups, t.add(first, t.sub(length, t.op(f"urem i64 {length}, {piece}"))), end, column, panel)
 
-    def single(first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        there = t.least(t.sub("%n", column), nr)
+    def single(groups: range, first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        begin, stop = groups[0] * lanes, (groups[-1] + 1) * lanes
+        there = t.most(t.least(t.sub("%n", column), stop), begin)
 
         def row(p: str, _: list[str]) -> Sequence[str]:
             start = place(p, column)
@@ -79,24 +80,52 @@ def pack_b(shape: GemmShape) -> str:
                 machine.store("0.0", t.at(scalar, target, j), 1)
                 return ()
 
-            t.loop(0, there, 1, (), element)
-            t.loop(there, nr, 1, (), zero)
+            t.loop(begin, there, 1, (), element)
+            t.loop(there, stop, 1, (), zero)
             return ()
 
         t.loop(first, end, 1, (), row)
+        return ()
+
+    def zeros(groups: range, first: str, end: str, panel: str) -> Sequence[str]:
+        def row(p: str, _: list[str]) -> Sequence[str]:
+            target = t.at(scalar, panel, t.mul(p, nr))
+            for group in groups:
+                machine.store("zeroinitializer", t.at(scalar, target, group * lanes), lanes)
+            return ()
+
+        t.loop(first, end, 1, (), row)
+        return ()
+
+    def as_it_lies(groups: range, whole: str, *arguments: str) -> Sequence[str]:
+        t.when(
+            t.both(whole, rows_lie),
+            lambda: rows(groups, *arguments),
+            lambda: t.when(
+                t.both(whole, columns_lie), lambda: turned(groups, *arguments), lambda: single(groups, *arguments)
+            ),
+        )
         return ()
 
     def over_k(first: str, _: list[str]) -> Sequence[str]:
         end = t.least(t.add(first, step), "%k")
 
         def panel(column: str, pointers: list[str]) -> Sequence[str]:
-            whole = t.op(f"icmp sle i64 {t.add(column, nr)}, %n")
             arguments = (first, end, column, pointers[0])
-            t.when(
-                t.both(whole, rows_lie),
-                lambda: rows(*arguments),
-                lambda: t.when(t.both(whole, columns_lie), lambda: turned(*arguments), lambda: single(*arguments)),
-            )
+            whole = t.op(f"icmp sle i64 {t.add(column, nr)}, %n")
+
+            def by_groups() -> Sequence[str]:
+                for group in range(shape.groups):
+                    one = range(group, group + 1)
+                    whole = t.op(f"icmp sle i64 {t.add(column, (group + 1) * lanes)}, %n")
+                    t.when(
+                        t.less(t.add(column, group * lanes), "%n"),
+                        lambda one=one, whole=whole: as_it_lies(one, whole, *arguments),  # type: ignore[misc]
+                        lambda one=one: zeros(one, first, end, pointers[0]),  # type: ignore[misc]
+                    )
+                return ()
+
+            t.when(whole, lambda: as_it_lies(range(shape.groups), whole, *arguments), by_groups)
             return [t.at(scalar, pointers[0], size)]
 
         t.loop(0, "%n", nr, [("ptr", "%target")], panel)
@@ -106,7 +135,7 @@ def pack_b(shape: GemmShape) -> str:
     return t.finish()
 
 
-def _joined(t: Text, scalar: str, lanes: int, pieces: list[str]) -> str:
+def joined(t: Text, scalar: str, lanes: int, pieces: list[str]) -> str:
     """One vector of several."""
     while len(pieces) > 1:
         order = ", ".join(f"i32 {j}" for j in range(2 * lanes))
@@ -117,7 +146,7 @@ def _joined(t: Text, scalar: str, lanes: int, pieces: list[str]) -> str:
     return pieces[0]
 
 
-def _turned(t: Text, kind: str, lanes: int, lines: list[str]) -> list[str]:
+def turned_squares(t: Text, kind: str, lanes: int, lines: list[str]) -> list[str]:
     """Squares of 128 bits width transposed, side by side: each round interleaves a line with the one half the square
     further on, and no number leaves its 128 bits, which would be slow."""
     n = len(lines)

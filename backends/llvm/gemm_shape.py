@@ -63,6 +63,11 @@ class GemmShape:
         """Columns of a tile: those of a packed panel."""
         return self.lanes * self.groups
 
+    @property
+    def joins(self) -> bool:
+        """Whether a last panel and a single vector after it are computed together, as even tiles."""
+        return self.groups == 3 and self.vectors.masks is not None
+
     @staticmethod
     def of(scalar: str, vectors: Vectors, caches: tuple[int, int] | None = None) -> GemmShape:
         """The tile for a host's registers: as many sums as there is room for beside a row of b and an element of a."""

@@ -29,10 +29,11 @@ class Columns:
 class Strip:
     """The function of so many rows of a with all columns of b, for one part of k."""
 
-    def __init__(self, shape: GemmShape, rows: int):
-        self.shape, self.rows = shape, rows
+    def __init__(self, shape: GemmShape, rows: int, windows: bool = False):
+        self.shape, self.rows, self.windows = shape, rows, windows
+        a = "ptr %a, ptr %rows, ptr %depths" if windows else "ptr %a, i64 %a_row, i64 %a_k"
         head = (
-            f"define void @{strip_name(shape, rows)}(i64 %n, i64 %k, ptr %a, i64 %a_row, i64 %a_k, "
+            f"define void @{strip_name(shape, rows, windows)}(i64 %n, i64 %k, {a}, "
             "ptr %b, i64 %b_k, i64 %b_panel, ptr %c, i64 %c_row, i1 %accumulate) noinline nounwind"
         )
         self.text = Text(head)
@@ -40,20 +41,56 @@ class Strip:
 
     def write(self) -> str:
         t, shape = self.text, self.shape
-        self.a_rows = [t.at(shape.scalar, "%a", t.mul("%a_row", i) if i else 0) for i in range(self.rows)]
+        places = [
+            self._listed("%rows", i) if self.windows else t.mul("%a_row", i) if i else 0 for i in range(self.rows)
+        ]
+        self.a_rows = [t.at(shape.scalar, "%a", place) for place in places]
         self.c_rows = [t.mul("%c_row", i) if i else "0" for i in range(self.rows)]
         # few rows take several panels at once: enough independent sums to keep the units busy
         together = max(1, shape.mr // self.rows)
         done, b = "0", "%b"
-        if self.rows == 1:
+        if self.rows == 1 and not self.windows:
             long = t.both(t.equal("%b_panel", shape.nr), t.less(str(LONG - 1), "%n"))
             sums = t.op(f"alloca [{LONG} x {shape.scalar}], align 64")
             done, b = t.when(long, lambda: self._stream(sums), [("i64", done), ("ptr", b)])
+        # a vector that would be left alone goes with the panel before it
+        self.end = t.sub("%n", t.select(self._one_is_left(), "i64", shape.nr, 0)) if shape.joins else "%n"
         if together > 1:
             done, b = self._panels(done, b, together)
         done, b = self._panels(done, b, 1)
-        self._rest(done, b)
+        if shape.joins:
+            t.when(
+                t.less(str(shape.nr), t.sub("%n", done)),
+                lambda: self._panel_and_vector(done, b),
+                lambda: self._rest(done, b),
+            )
+        else:
+            self._rest(done, b)
         return t.finish()
+
+    def _one_is_left(self) -> str:
+        """Whether the last panel has but one vector, and is not the only one."""
+        t, shape = self.text, self.shape
+        left = t.op(f"urem i64 %n, {shape.nr}")
+        few = t.both(t.less("0", left), t.op(f"icmp sle i64 {left}, {shape.lanes}"))
+        return t.both(few, t.less(str(shape.nr), "%n"))
+
+    def _panel_and_vector(self, done: str, b: str) -> Sequence[str]:
+        """The last columns, if these are a panel and a vector: half of them in a tile, or all."""
+        t, shape, lanes = self.text, self.shape, self.shape.lanes
+        c = t.at(shape.scalar, "%c", done)
+        mask = self.machine.mask(t.sub(t.sub("%n", done), shape.nr))
+        columns = [*(Columns(0, group * lanes, lanes) for group in range(shape.groups)), Columns(1, 0, lanes, mask)]
+        width = len(columns) if len(columns) * self.rows <= shape.mr * shape.groups else len(columns) // 2
+        for first in range(0, len(columns), width):
+            self._tile(columns[first : first + width], b, c)
+        return ()
+
+    def _listed(self, table: str, number: str | int) -> str:
+        """An entry of a table of places."""
+        t = self.text
+        entry = t.op(f"load i32, ptr {t.at('i32', table, number)}, align 4")
+        return t.op(f"sext i32 {entry} to i64")
 
     def _stream(self, sums: str) -> Sequence[str]:
         """One row with a wide b in rows: reads four long pieces of rows at a time, as memory likes it, and keeps the
@@ -131,12 +168,12 @@ class Strip:
             self._tile(columns, carried[0], t.at(shape.scalar, "%c", j), ahead)
             return [t.at(shape.scalar, carried[0], step), t.add(j, width)]
 
-        end = t.sub("%n", width - 1)
+        end = t.sub(self.end, width - 1)
         last = t.sub(end, width)
         b, done = t.loop(done, end, width, [("ptr", b), ("i64", done)], panel)
         return done, b
 
-    def _rest(self, done: str, b: str) -> None:
+    def _rest(self, done: str, b: str) -> Sequence[str]:
         """The columns that fill no whole panel."""
         t, shape, lanes = self.text, self.shape, self.shape.lanes
         left = t.sub("%n", done)
@@ -153,7 +190,7 @@ class Strip:
 
                 there = t.less(str(groups * lanes), left)
                 t.when(t.both(there, t.op(f"icmp sle i64 {count}, {lanes}")), part)
-            return
+            return ()
         for groups in range(1, shape.groups):
             fits = t.equal(t.div(left, lanes), groups)
             t.when(fits, lambda groups=groups: self._tile(whole[:groups], b, c))  # type: ignore[misc]
@@ -169,6 +206,7 @@ class Strip:
 
             b, c = t.when(is_set, narrow, [("ptr", b), ("ptr", c)])
             width //= 2
+        return ()
 
     def _tile(self, columns: Sequence[Columns], b: str, c: str, ahead: str | None = None) -> Sequence[str]:
         """The sums of a tile, in registers, then their way into the result. Reads ahead of b what lies so far on."""
@@ -180,8 +218,10 @@ class Strip:
         zeros = ["zeroinitializer" if column.width > 1 else "0.0" for _, column in tile]
         carried = [("i64", "0"), ("i64", "0"), *zip(kinds, zeros, strict=True)]
 
-        def step(_: str, values: list[str]) -> Sequence[str]:
+        def step(p: str, values: list[str]) -> Sequence[str]:
             in_a, in_b, *sums = values
+            if self.windows:
+                in_a = self._listed(t.op(f"inttoptr i64 {p} to ptr"), 0)
             starts = [t.at(shape.scalar, panel, in_b) for panel in panels]
             vectors = [
                 machine.load(t.at(shape.scalar, starts[column.panel], column.offset), column.width, column.mask)
@@ -196,9 +236,13 @@ class Strip:
                     factor = machine.broadcast(element, column.width)
                     before = sums[i * len(columns) + j]
                     following.append(machine.multiply_add(factor, vectors[j], before, column.width))
-            return [t.add(in_a, "%a_k"), t.add(in_b, "%b_k"), *following]
+            return ["0" if self.windows else t.add(in_a, "%a_k"), t.add(in_b, "%b_k"), *following]
 
-        _, _, *sums = t.loop(0, "%k", 1, carried, step)
+        if self.windows:  # the place in the table is the counter: there are hardly enough registers
+            first = t.op("ptrtoint ptr %depths to i64")
+            _, _, *sums = t.loop(first, t.add(first, t.mul("%k", 4)), 4, carried, step)
+        else:
+            _, _, *sums = t.loop(0, "%k", 1, carried, step)
         places = [
             t.at(shape.scalar, t.at(shape.scalar, c, self.c_rows[i]), column.panel * shape.nr + column.offset)
             for i, column in tile
@@ -214,5 +258,5 @@ class Strip:
         return ()
 
 
-def strip_name(shape: GemmShape, rows: int) -> str:
-    return f"gemm_{SUFFIX[shape.scalar]}_rows_{rows}"
+def strip_name(shape: GemmShape, rows: int, windows: bool = False) -> str:
+    return f"gemm_{'windows_' if windows else ''}{SUFFIX[shape.scalar]}_rows_{rows}"

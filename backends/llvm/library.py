@@ -15,7 +15,7 @@ from backends.programs.cache import version
 from backends.programs.disk import kept
 
 _STRIP = re.compile(r"gemm_f\d\d_rows_\d+")
-_TYPE = re.compile(r"(?:gemm|gemv|pack)\w*_(f\d\d)(?:_rows_\d+)?")
+_TYPE = re.compile(r"(?:gemm|gemv|pack|turn)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
 @lru_cache(maxsize=4)
@@ -32,8 +32,10 @@ def _products(dtype: str) -> dict[str, str]:
 
     def write() -> bytes:
         from backends.llvm.gemm import gemm_functions  # here: it is done once
+        from backends.llvm.gemm_windows import windows_functions
 
-        return "\0".join(itertools.chain(*gemm_functions(shape).items())).encode()
+        functions = gemm_functions(shape) | windows_functions(shape)
+        return "\0".join(itertools.chain(*functions.items())).encode()
 
     parts = kept("library", f"{version()!r} {shape}", write).decode().split("\0")
     return dict(zip(parts[::2], parts[1::2], strict=True))

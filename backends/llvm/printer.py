@@ -53,6 +53,8 @@ ALIGNMENT = 64
 UNROLLED = 32
 # masked copies of a body in each other
 NESTED = 2
+# elements that are no further apart are read together, with what lies between them
+NEAR = 4
 _ATOMICS = {"atomicAdd": "add", "atomicMin": "min", "atomicMax": "max"}
 
 
@@ -211,6 +213,8 @@ class _Printer:
                     order = ", ".join(f"i32 {k}" for k in reversed(range(self.lanes)))
                     found = w.value(f"shufflevector {many} {found}, {many} poison, <{self.lanes} x i32> <{order}>")
                 return Vector(found, dtype)
+        if isinstance(place, Affine) and self._is_near(place):
+            return self._load_near(memory, place)
         found = w.call(
             many,
             f"llvm.masked.gather.{self._suffix(dtype)}.v{self.lanes}p0",
@@ -221,6 +225,36 @@ class _Printer:
                 (many, "zeroinitializer"),
             ],
         )
+        return Vector(found, dtype)
+
+    def _is_near(self, place: Affine) -> bool:
+        """Whether elements are so close that what lies between them may be read with them."""
+        return 1 < place.stride <= NEAR and 2 * place.stride <= self.lanes
+
+    def _load_near(self, memory: Memory, place: Affine) -> Operand:
+        """Every so manyth element, out of vectors that hold them all: from the first one to the last one, and no further."""
+        w, dtype, n, stride = self.w, memory.dtype, self.lanes, place.stride
+        many, align = w.type(dtype, True), self._bytes(memory)
+        last = (n - 1) * stride + 1 - n
+        starts = [*range(0, last, n), last]
+        found = "poison"
+        for start in starts:
+            first = w.operation("add", place.base.dtype, (place.base, constant(start, place.base.dtype)))
+            assert isinstance(first, Scalar)
+            address = self._address(memory, first)
+            if self.mask is None:
+                vector = w.value(f"load {many}, ptr {address}, align {align}")
+            else:
+                lanes = [k // stride if k % stride == 0 else n for k in range(start, start + n)]
+                order = ", ".join(f"i32 {k}" for k in lanes)
+                m = self._mask_type
+                mask = w.value(f"shufflevector {m} {self.mask}, {m} zeroinitializer, <{n} x i32> <{order}>")
+                arguments = [("ptr", address), ("i32", str(align)), (m, mask), (many, "zeroinitializer")]
+                vector = w.call(many, f"llvm.masked.load.{self._suffix(dtype)}.p0", arguments)
+            order = ", ".join(
+                f"i32 {n + k * stride - start if start <= k * stride < start + n else k}" for k in range(n)
+            )
+            found = w.value(f"shufflevector {many} {found}, {many} {vector}, <{n} x i32> <{order}>")
         return Vector(found, dtype)
 
     def store(self, memory: Memory, place: Operand, value: Operand) -> None:
@@ -237,6 +271,12 @@ class _Printer:
             address, text = self._address(memory, place.base), w.vector(value)
             if self.mask is None:
                 w.line(f"store {many} {text}, ptr {address}, align {align}")
+                return
+            only = _only_lane(self.mask)
+            if only is not None:
+                # LLVM makes a store of one of such a mask, too, but of a whole register where numbers were narrowed
+                address = w.value(f"getelementptr {t}, ptr {address}, i64 {only}")
+                w.line(f"store {t} {w.element(Vector(text, memory.dtype), only)}, ptr {address}, align {align}")
                 return
             arguments = [(many, text), ("ptr", address), ("i32", str(align)), (self._mask_type, self.mask)]
             w.call("void", f"llvm.masked.store.{self._suffix(memory.dtype)}.p0", arguments)
@@ -684,7 +724,7 @@ class _Printer:
         be read there, and the other places may still be neighbours."""
         if place.op == "select" and place.args[2].op == "constant" and memory.space == "storage" and self.lanes > 1:
             condition, wanted = self._single(place.args[0]), self._single(place.args[1])
-            if isinstance(wanted, Affine) and wanted.stride == 1:
+            if isinstance(wanted, Affine) and (wanted.stride == 1 or self._is_near(wanted)):
                 outer, self.mask = self.mask, self._both(self.w.vector(condition))
                 found = self.load(memory, wanted)
                 self.mask = outer
@@ -736,3 +776,9 @@ class _Printer:
         numbers = ", ".join(f"i32 {k}" for k in order)
         text = f"shufflevector {t} {self.w.vector(x)}, {t} poison, <{self.lanes} x i32> <{numbers}>"
         return Vector(self.w.value(text), dtype)
+
+
+def _only_lane(mask: str) -> int | None:
+    """The lane of a mask that is known and has but one."""
+    lanes = mask.strip("<>").split(", ")
+    return lanes.index("i1 true") if mask.startswith("<i1") and lanes.count("i1 true") == 1 else None

@@ -7,7 +7,7 @@ The four axes b, m, n, k are each some axes of the operands, merged. Where an el
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,11 +33,13 @@ class Side:
         value: of the graph.
         sizes: lengths of the axes that are the result's, too.
         place: (builder, batch, free, depth) -> coordinates in the operand, and whether there is an element.
+        is_image: whether windows of it are what a convolution sees.
     """
 
     value: int
     sizes: Sizes
     place: Callable[[Builder, Coordinates, Coordinates, Coordinates], tuple[Coordinates, Value | None]]
+    is_image: bool = False
 
     @property
     def size(self) -> int:
@@ -110,6 +112,32 @@ class Contraction:
         others = (*self.depth[:axis], *self.depth[axis + 1 :])
         depth = (self.depth[axis] // length, *others, length)
         return replace(self, rows=ordered(self.rows), columns=ordered(self.columns), depth=depth, channels=None)
+
+    def reordered(self, rows: Sequence[int], depth: Sequence[int]) -> Contraction:
+        """The same, with the axes that m and k are made of in other orders."""
+        left, right, out = self.rows, self.columns, self.out
+
+        def place_left(b: Builder, batch: Coordinates, free: Coordinates, k: Coordinates) -> Any:
+            return left.place(b, batch, _unordered(free, rows), _unordered(k, depth))
+
+        def place_right(b: Builder, batch: Coordinates, free: Coordinates, k: Coordinates) -> Any:
+            return right.place(b, batch, free, _unordered(k, depth))
+
+        def all_taps(b: Builder, batch: Coordinates) -> list[Value | None]:
+            assert self.all_taps is not None
+            found = self.all_taps(b, batch)
+            others = [axis for axis in range(len(depth)) if axis != self.channels]
+            return [found[others.index(axis)] for axis in depth if axis != self.channels]
+
+        return replace(
+            self,
+            rows=replace(left, sizes=tuple(left.sizes[i] for i in rows), place=place_left),
+            columns=replace(right, place=place_right),
+            depth=tuple(self.depth[i] for i in depth),
+            out=lambda b, m, n: out(b, _unordered(m, rows), n),
+            channels=None if self.channels is None else depth.index(self.channels),
+            all_taps=None if self.all_taps is None else all_taps,
+        )
 
     def result(self, b: Index, m: Index, n: Index) -> Coordinates:
         """Coordinates of an element of the result."""
@@ -238,7 +266,7 @@ def _from_convolution(node: Node, lhs: ArrayType, rhs: ArrayType) -> Contraction
         return axes.out(group, number, n[0], positions)
 
     return Contraction(
-        Side(node.inputs[0], tuple(rows[i] for i in row_order), place_lhs),
+        Side(node.inputs[0], tuple(rows[i] for i in row_order), place_lhs, is_image=True),
         Side(node.inputs[1], (axes.features,), place_rhs),
         (axes.groups, *phases),
         tuple(depth[i] for i in depth_order),
@@ -254,7 +282,7 @@ def _order(places: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(places)), key=places.__getitem__))
 
 
-def _unordered(coordinates: Coordinates, order: tuple[int, ...]) -> Coordinates:
+def _unordered(coordinates: Coordinates, order: Sequence[int]) -> Coordinates:
     found: list[Index] = [ix.constant(0)] * len(order)
     for i, at in zip(order, coordinates, strict=True):
         found[i] = at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from asgfn.graph.asg import Asg
@@ -14,7 +15,7 @@ from backends.kernels.lowering import Stage
 from backends.kernels.schedules.assembly import WIDE, assemble, bound, is_wide, store_elements
 from backends.kernels.schedules.rows_order import Order, find_order
 from backends.kernels.schedules.rows_team import Scratch
-from backends.kernels.schedules.simd_nest import SimdNest, write_block
+from backends.kernels.schedules.simd_nest import SimdNest, is_plain, runs
 from backends.kernels.target import Target
 
 THREADS = 256
@@ -66,7 +67,9 @@ class ElementwisePart:
             return
         sizes = [t.size for t in asg.out_types]
         if target.simd:
-            self.groups = -(-max(sizes) // SIMD_BLOCK)
+            self.runs = [self._run(k) for k in range(len(sizes))]
+            blocks = zip(sizes, map(_block, self.runs), strict=True)
+            self.groups = max(-(-size // block) for size, block in blocks)
             return
         self.lanes = 1
         if len(set(sizes)) == 1 and sizes[0] % WIDE == 0 and sizes[0] >= WIDE * THREADS:
@@ -94,14 +97,34 @@ class ElementwisePart:
             self._write(b, e, outputs, number)
         return e
 
+    def _run(self, k: int) -> int:
+        """How many neighbours of a result are computed in step: as many as read memory at equal distances; or those along
+        the last axis, for which the other coordinates are alike. All, if that would fill no vectors."""
+        t = self.asg.out_types[k]
+        for axis in range(t.ndim):
+            length = math.prod(t.shape[axis:])
+            if 2 * length < self.target.simd:
+                break
+            b, inner = Builder(), ix.axis("inner", length)
+            e, _ = bind(self.asg, b, self.target)
+            outer = tuple(ix.axis("outer", n) for n in t.shape[:axis])
+            for index in (*outer, inner):
+                b.set_axis(index, b.builtin("thread"))
+            e.at(self.asg.outputs[k], (*outer, *ix.coordinates(inner, t.shape[axis:])))
+            if all(is_plain(place, inner) for places in e.places.values() for place in places):
+                return length
+        last = t.shape[-1] if t.ndim else 1
+        return last if 4 * last >= 3 * self.target.simd else t.size
+
     def _write_block(self, b: Builder, e: Elements, outputs: Sequence[Memory], group: Value) -> None:
         """A block of each result."""
-        for k, t in enumerate(self.asg.out_types):
-
-            def element(flat: Index, k: int = k, shape: tuple[int, ...] = t.shape) -> None:
-                store_elements(b, e, self.asg.outputs[k], outputs[k], [ix.coordinates(flat, shape)])
-
-            write_block(b, self.target, group, SIMD_BLOCK, t.size, element)
+        for k, (t, length) in enumerate(zip(self.asg.out_types, self.runs, strict=True)):
+            block = b.constant(_block(length), I32)
+            first = b.op("mul", group, block)
+            stop = b.op("min", b.op("add", first, block), b.constant(t.size, I32))
+            is_whole = _block(length) % length == 0
+            with runs(b, self.target, t.size, length, (first, stop), is_whole) as flat:
+                store_elements(b, e, self.asg.outputs[k], outputs[k], [ix.coordinates(flat, t.shape)])
 
     def _write(self, b: Builder, e: Elements, outputs: Sequence[Memory], number: Value) -> None:
         """Each result in its own order: results of one size together."""
@@ -128,6 +151,11 @@ class ElementwisePart:
             all(map(is_wide, places)) and e.value_types[v].size % WIDE == 0 and len(set(places)) > 1
             for v, places in e.places.items()
         )
+
+
+def _block(length: int) -> int:
+    """Elements of a workgroup: some runs, if they are short enough."""
+    return max(1, SIMD_BLOCK // length) * length if length <= SIMD_BLOCK else SIMD_BLOCK
 
 
 class _Nest:

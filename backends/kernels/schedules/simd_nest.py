@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from backends.kernels import index as ix
 from backends.kernels.elements import Elements
-from backends.kernels.index import Atom, Digit, Index
-from backends.kernels.ir import I32, Builder, Memory, Value
+from backends.kernels.index import Digit, Index
+from backends.kernels.ir import I32, U32, Builder, Memory, Value
 from backends.kernels.loops import RegionLoops
 from backends.kernels.schedules.assembly import store_elements
 from backends.kernels.schedules.rows_order import Order, places_of
 from backends.kernels.target import Target
 
+Piece = tuple[Value, Value]  # first and stop
 BLOCK = 4096  # elements of a workgroup: enough to be worth a start, few enough to stay in the first cache
 
 
-def write_block(
-    b: Builder, target: Target, group: Value, block: int, count: int, element: Callable[[Index], None]
-) -> None:
-    """Calls `element` in a loop through the block of this number, of `count` elements in all."""
-    first = b.op("mul", group, b.constant(block, I32))
-    stop = b.op("min", b.op("add", first, b.constant(block, I32)), b.constant(count, I32))
-    flat = ix.axis("flat", count)
-    start = b.op("add", first, b.builtin("thread"))
-    if flat.is_constant:
-        with b.when(b.op("lt", start, stop, dtype="bool")):
-            element(flat)
+@contextmanager
+def runs(b: Builder, target: Target, whole: int, length: int, piece: Piece, is_whole: bool) -> Iterator[Index]:
+    """Goes through a piece of an axis, whose parts of that length are runs: a vector of neighbours in one at a time.
+
+    Arguments:
+        is_whole: whether the piece is some whole runs.
+    """
+    run, inner = ix.axis("run", whole // length), ix.axis("inner", length)
+    (first, stop), lane = piece, b.builtin("thread")
+    if whole == length:
+        end = b.constant(length, I32) if is_whole else stop
+        with b.loop(inner, start=lane if is_whole else b.op("add", first, lane), stop=end, step=target.simd):
+            yield inner
         return
-    with b.loop(flat, start=start, stop=stop, step=target.simd):
-        element(flat)
+    last = stop if is_whole else b.op("add", stop, b.constant(length - 1, I32))
+    with b.loop(run, start=over(b, first, length), stop=over(b, last, length)):
+        start, end = lane, b.constant(length, I32)
+        if not is_whole:
+            before = b.index(run * length)
+            start = b.op("add", b.op("max", b.op("sub", first, before), b.constant(0, I32)), lane)
+            end = b.op("min", b.op("sub", stop, before), end)
+        with b.loop(inner, start=start, stop=end, step=target.simd):
+            yield run * length + inner
+
+
+def over(b: Builder, number: Value, length: int) -> Value:
+    """A number, which is not negative, divided by a length."""
+    if length == 1:
+        return number
+    found = b.op("div", b.op("convert", number, dtype=U32), b.constant(length, U32))
+    return b.op("convert", found, dtype=I32)
+
+
+def is_plain(place: Index, axis: Index) -> bool:
+    """Whether an index depends on an axis by a multiple, if at all."""
+    atoms = set(axis.atoms())
+    return not any(isinstance(a, Digit) and atoms & set(a.index.atoms()) for a in place.terms)
 
 
 class SimdNest:
@@ -55,11 +80,10 @@ class SimdNest:
             flat = ix.axis("flat", self.loops.steps(inner))
             if flat.is_constant:
                 return count
-            (axis,) = flat.terms
             lengths = tuple(self.loops.lengths[x] for x in inner)
             at = {x: ix.axis("outer", self.loops.lengths[x]) for x in self.order}
             at.update(zip(inner, ix.coordinates(flat, lengths), strict=True))
-            if all(_is_plain(place, axis) for _, place in places_of(self.loops, self.target, at)[0]):
+            if all(is_plain(place, flat) for _, place in places_of(self.loops, self.target, at)[0]):
                 return count
         return min(1, len(self.order))
 
@@ -95,8 +119,3 @@ class SimdNest:
             return
         with b.loop(inner, start=start, stop=stop, step=self.target.simd):
             body()
-
-
-def _is_plain(place: Index, axis: Atom) -> bool:
-    """Whether an index depends on an axis by a multiple, if at all."""
-    return not any(isinstance(atom, Digit) and axis in atom.index.atoms() for atom in place.terms)

@@ -8,15 +8,15 @@ neighbours). Operands that are computed, padded, or lie otherwise are written ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.kernels import index as ix
-from backends.kernels.index import Digit, Index
-from backends.kernels.ir import BOOL, F32, I32, Builder, Memory, Value
+from backends.kernels.ir import BOOL, Memory, Value
 from backends.kernels.lowering import Plan, constants_of
 from backends.kernels.schedules.contraction_problem import Contraction, Side
-from backends.kernels.schedules.contraction_region import Region, RegionKernel, group_number
+from backends.kernels.schedules.contraction_region import Region, group_number
+from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_of
 from backends.kernels.target import Target
 
 # steps of k that are summed before they are added to the result; the library's number divides it
@@ -26,16 +26,6 @@ BLOCK = 1 << 15
 WRITTEN = 1 << 16
 # products of fewer operations are one piece for each batch; those of so many are worth any number of pieces
 SMALL, LARGE = 1 << 20, 1 << 25
-_LIBRARY = {F32: "f32", "f64": "f64"}
-
-
-@dataclass(frozen=True)
-class Strides:
-    """An operand as it lies in memory: which one, and the steps to the next free index and to the next of k."""
-
-    value: int
-    free: int
-    depth: int
 
 
 @dataclass(frozen=True)
@@ -45,27 +35,6 @@ class Cut:
     rows: int
     columns: int
     depth: int
-
-
-def strides_of(region: Region, side: Side) -> Strides | None:
-    """How an operand lies in memory; None if it has to be written out."""
-    b, p = Builder(), region.product
-    e = region.elements(b)
-    batch, free, depth = (ix.axis(name, n) for name, n in (("batch", p.b), ("free", side.size), ("depth", p.k)))
-    for axis in (batch, free, depth):
-        b.set_axis(axis, b.builtin("thread"))
-    found, mask = p.element(e, side, batch, free, depth)
-    if mask is not None or found.op != "load" or found.dtype not in _LIBRARY or len(e.places) != 1:
-        return None
-    ((value, places),) = e.places.items()
-    place = places[0]
-    steps = []
-    for axis in (free, depth):
-        atoms = list(axis.terms)
-        if any(isinstance(a, Digit) and set(atoms) & set(a.index.atoms()) for a in place.terms):
-            return None
-        steps.append(sum(place.terms.get(atom, 0) for atom in atoms))
-    return Strides(value, steps[0], steps[1])
 
 
 def simd_product(region: Region, target: Target) -> Plan | None:
@@ -148,17 +117,13 @@ def _unit(sizes: Sequence[int], is_run_through: bool, otherwise: int) -> int:
     return (sizes[-1] if sizes else 1) if is_run_through else otherwise
 
 
-class _Writer:
+class _Writer(BlockWriter):
     """Writes the kernel of a region."""
 
     def __init__(self, region: Region, target: Target, rows: Strides | None, columns: Strides | None):
-        self.region, self.target = region, target
+        super().__init__(region, target)
         self.rows, self.columns = rows, columns
-        p = self.p = region.product
-        self.kernel = kernel = RegionKernel(region, target, 1, None)
-        self.b = kernel.b
-        self.dtype = kernel.work.register
-        self.tile = target.tile(self.dtype)
+        p = self.p
         # along which axis operands are read when they are written out
         self.along_rows = rows is None and region.neighbours(p.rows)[0] == "free"
         self.along_columns = columns is None and region.neighbours(p.columns)[0] != "depth"
@@ -168,7 +133,6 @@ class _Writer:
             _unit(p.depth, (rows is None and not self.along_rows) or (columns is None and not self.along_columns), 1),
         )
         self.cut = choose_cut(p, units, rows, columns, self.tile, target)
-        self.lanes = target.simd
         # columns that are no neighbours are brought together by the library
         self.apart = columns is not None and columns.free != 1 and p.n > 1
 
@@ -179,47 +143,37 @@ class _Writer:
         batch, i, j = ix.coordinates(group, along)
         self.batch = ix.axis("batch", p.b)
         b.set_axis(self.batch, b.index(batch))
-        self.m0, self.m1 = self._range(i, cut.rows, p.m)
-        self.n0, self.n1 = self._range(j, cut.columns, p.n)
+        self.m0, self.m1 = self.range(i, cut.rows, p.m)
+        self.n0, self.n1 = self.range(j, cut.columns, p.n)
         self.height, self.width = b.op("sub", self.m1, self.m0), b.op("sub", self.n1, self.n0)
         stride = -(-cut.columns // self.lanes) * self.lanes
         block = b.workgroup_memory(self.dtype, cut.rows * stride)
-        first = self._buffer(self.rows, cut.rows)
+        first = None if self.rows is not None else self._buffer(cut.rows)
         self.wide = -(-cut.columns // self.tile[1]) * self.tile[1]
         if self.wide % 256 == 0:
             self.wide += self.tile[1]  # rows that far apart would share few lines of the cache
-        second = self._buffer(None if self.apart else self.columns, self.wide)
+        second = None if self.columns is not None and not self.apart else self._buffer(self.wide)
+        self.lines = None if self.columns is not None or self.along_columns else self._buffer(cut.columns)
         part = ix.axis("part", -(-p.k // cut.depth))
         with b.loop(part):
-            k0, k1 = self._range(part, cut.depth, p.k)
+            k0, k1 = self.range(part, cut.depth, p.k)
             left = self._left(first, k0, k1)
             right = self._right(second, k0, k1)
-            again = b.op("gt", b.index(part), self._number(0), dtype=BOOL)
+            again = b.op("gt", b.index(part), self.number(0), dtype=BOOL)
             depth = b.op("sub", k1, k0)
             sizes = (self.height, self.width, depth)
-            result = ((block, self._number(0)), self._number(stride), again)
-            b.call(f"gemm_{_LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
-        self._finish(block, stride)
+            result = ((block, self.number(0)), self.number(stride), again)
+            b.call(f"gemm_{LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
+        length = p.columns.sizes[-1] if p.columns.sizes else 1
+        if len(p.columns.sizes) < 2 or (cut.columns % length and cut.columns != p.n):
+            length = p.n
+        self.finish(block, stride, length, cut.columns % length == 0)
         name = self.region.asg.name or self.region.node.primitive.name
         flops = 2.0 * p.b * p.m * p.n * p.k
         stage = self.kernel.stage(name, self.lanes, grid, flops=flops)
         return Plan((stage,), constants_of(self.region.asg, self.target))
 
-    # ------------------------------------------------------------------ numbers
-    def _number(self, n: int) -> Value:
-        return self.b.constant(n, I32)
-
-    def _range(self, number: Index, length: int, whole: int) -> tuple[Value, Value]:
-        """First and stop of a piece."""
-        b = self.b
-        first = b.index(number * length)
-        if whole % length == 0:
-            return first, b.op("add", first, self._number(length))
-        return first, b.op("min", b.op("add", first, self._number(length)), self._number(whole))
-
-    def _buffer(self, strides: Strides | None, free: int) -> Memory | None:
-        if strides is not None:
-            return None
+    def _buffer(self, free: int) -> Memory:
         return self.b.workgroup_memory(self.dtype, free * self.cut.depth)
 
     # ------------------------------------------------------------------ operands
@@ -240,7 +194,7 @@ class _Writer:
         """The first factor's block: where it starts, and the steps to the next row and to the next of k."""
         if self.rows is not None:
             start = self._in_place(self.p.rows, self.rows, self.m0, k0)
-            return start, self._number(self.rows.free), self._number(self.rows.depth)
+            return start, self.number(self.rows.free), self.number(self.rows.depth)
         assert buffer is not None
         rows, depth = self.cut.rows, self.cut.depth
         along_rows = self.along_rows
@@ -248,93 +202,39 @@ class _Writer:
 
         def place(i: Value, k: Value) -> Value:
             b = self.b
-            return b.op("add", b.op("mul", i, self._number(a_row)), b.op("mul", k, self._number(a_k)))
+            return b.op("add", b.op("mul", i, self.number(a_row)), b.op("mul", k, self.number(a_k)))
 
-        self._write_out(self.p.rows, buffer, (self.m0, self.m1), (k0, k1), along_rows, place)
-        return (buffer, self._number(0)), self._number(a_row), self._number(a_k)
+        if along_rows:
+            self.write_rows(self.p.rows, buffer, (self.m0, self.m1), self.steps((k0, k1)), True, place)
+        else:
+            self.write_lines(self.p.rows, buffer, (self.m0, self.m1), (k0, k1), True, place)
+        return (buffer, self.number(0)), self.number(a_row), self.number(a_k)
 
     def _right(self, buffer: Memory | None, k0: Value, k1: Value) -> tuple[Value | tuple[Memory, Value], ...]:
         """The second factor's block: where it starts, and the steps to the next of k and to the next panel of columns."""
-        nr = self.tile[1]
+        b, nr = self.b, self.tile[1]
+        start: tuple[Memory, Value]
         if self.columns is not None:
             start = self._in_place(self.p.columns, self.columns, self.n0, k0)
-            if self.apart:
-                assert buffer is not None
-                depth, steps = self.b.op("sub", k1, k0), (self.columns.depth, self.columns.free)
-                goal = (buffer, self._number(0))
-                sizes = (depth, self.width)
-                name = f"pack_b_{_LIBRARY[self.dtype]}"
-                self.b.call(name, (*sizes, start, *map(self._number, steps), goal), [buffer])
-                return goal, self._number(nr), self.b.op("mul", depth, self._number(nr))
-            return start, self._number(self.columns.depth), self._number(nr)
+            steps = self.number(self.columns.depth), self.number(self.columns.free)
+            if not self.apart:
+                return start, steps[0], self.number(nr)
+        elif self.lines is not None:
+            # computed columns, too, are brought together by the library
+            across = self.number(self.cut.depth)
+            self.write_lines(
+                self.p.columns, self.lines, (self.n0, self.n1), (k0, k1), True,
+                lambda j, k: b.op("add", b.op("mul", j, across), k),
+            )  # fmt: skip
+            start, steps = (self.lines, self.number(0)), (self.number(1), across)
         assert buffer is not None
-
-        def place(j: Value, k: Value) -> Value:
-            return self.b.op("add", self.b.op("mul", k, self._number(self.wide)), j)
-
-        self._write_out(self.p.columns, buffer, (self.n0, self.n1), (k0, k1), self.along_columns, place)
-        return (buffer, self._number(0)), self._number(self.wide), self._number(nr)
-
-    def _write_out(
-        self,
-        side: Side,
-        buffer: Memory,
-        free: tuple[Value, Value],
-        depth: tuple[Value, Value],
-        along_free: bool,
-        place: Callable[[Value, Value], Value],
-    ) -> None:
-        """Writes a block of an operand to memory, along the axis on which neighbours are read.
-
-        The block is some whole runs along the last of the axes that this one is made of: in a run, places go up in step.
-        """
-        b = self.b
-        sizes, piece = (side.sizes, free) if along_free else (self.p.depth, depth)
-        others, (first, stop) = (self.p.depth, depth) if along_free else (side.sizes, free)
-        outer = ix.axis("outer", math.prod(others))
-        length = sizes[-1] if sizes else 1
-        run, inner = ix.axis("run", math.prod(sizes) // length), ix.axis("inner", length)
-        start, end = (self._over(x, length) for x in piece)
-        with b.loop(outer, start=first, stop=stop), b.loop(run, start=start, stop=end):
-            with b.loop(inner, start=b.builtin("thread"), stop=length, step=self.lanes):
-                number = run * length + inner
-                f, k = (number, outer) if along_free else (outer, number)
-                element = self.p.read(self.kernel.e, side, self.batch, f, k)
-                at = place(b.op("sub", self._at(f, free), free[0]), b.op("sub", self._at(k, depth), depth[0]))
-                b.store(buffer, at, element)
-
-    def _over(self, number: Value, length: int) -> Value:
-        """A multiple of a length, divided by it."""
-        if length == 1:
-            return number
-        b = self.b
-        found = b.op("div", b.op("convert", number, dtype="u32"), b.constant(length, "u32"))
-        return b.op("convert", found, dtype=I32)
-
-    def _at(self, index: Index, piece: tuple[Value, Value]) -> Value:
-        """The number of an index that a loop has set; that of an axis of one element is its piece's first."""
-        return self.b.index(index) if index.terms else piece[0]
-
-    # ------------------------------------------------------------------ results
-    def _finish(self, block: Memory, stride: int) -> None:
-        """Makes of a block what the region wants."""
-        b, p = self.b, self.p
-        m, n = ix.axis("m", p.m), ix.axis("n", p.n)
-        length = p.columns.sizes[-1] if p.columns.sizes else 1
-        in_runs = len(p.columns.sizes) > 1 and (self.cut.columns % length == 0 or self.cut.columns == p.n)
-        with b.loop(m, start=self.m0, stop=self.m1):
-            row = b.op("mul", b.op("sub", self._at(m, (self.m0, self.m1)), self.m0), self._number(stride))
-
-            def finish(n: Index) -> None:
-                column = b.op("sub", self._at(n, (self.n0, self.n1)), self.n0)
-                total = b.load(block, b.op("add", row, column))
-                self.kernel.finish([(self.batch, m, n)], [total])
-
-            if not in_runs:
-                with b.loop(n, start=b.op("add", self.n0, b.builtin("thread")), stop=self.n1, step=self.lanes):
-                    finish(n)
-                return
-            run, inner = ix.axis("run", p.n // length), ix.axis("inner", length)
-            with b.loop(run, start=self._over(self.n0, length), stop=self._over(self.n1, length)):
-                with b.loop(inner, start=b.builtin("thread"), stop=length, step=self.lanes):
-                    finish(run * length + inner)
+        if self.columns is None and self.lines is None:
+            wide = self.number(self.wide)
+            self.write_rows(
+                self.p.columns, buffer, (self.n0, self.n1), self.steps((k0, k1)), True,
+                lambda j, k: b.op("add", b.op("mul", k, wide), j),
+            )  # fmt: skip
+            return (buffer, self.number(0)), wide, self.number(nr)
+        depth, goal = b.op("sub", k1, k0), (buffer, self.number(0))
+        b.call(f"pack_b_{LIBRARY[self.dtype]}", (depth, self.width, start, *steps, goal), [buffer])
+        return goal, self.number(nr), b.op("mul", depth, self.number(nr))

@@ -1,0 +1,368 @@
+"""Convolutions of a processor with vectors: an element of a window is read where it is in the image.
+
+A workgroup computes a block of the result: positions (for the gradient of a kernel: channels and taps) by features. It goes
+over parts of k. What the block's windows see of the image in one is written out once, with the padding around it. There an
+element of a window is at the sum of two numbers, one of its row and one of its step of k, which the library's product finds
+in two tables. Features are the vectors' lanes; a block whose positions are neighbours in the result is turned before
+something is made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from backends.kernels import index as ix
+from backends.kernels.elements import Coordinates
+from backends.kernels.index import Index
+from backends.kernels.ir import BOOL, I32, Builder, Memory, Value
+from backends.kernels.lowering import Plan, constants_of
+from backends.kernels.schedules.contraction_problem import Contraction, Sizes
+from backends.kernels.schedules.contraction_region import Region, group_number
+from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_at, strides_of
+from backends.kernels.schedules.simd_nest import Piece, is_plain, over
+from backends.kernels.schedules.simd_windows_cut import Box, Costs, choose, depth_box, seen
+from backends.kernels.target import Target
+
+# cycles for an element of the other operand: brought together in registers, or written out, or read one by one
+_PACKED, _APART = 1.0, 2.0
+# elements: planes of an image that are multiples of so many apart share few lines of the first cache
+_WAY = 256
+
+
+@dataclass(frozen=True)
+class Image:
+    """How the elements that windows see lie in an image: for each of its axes, steps along it for a step along each axis that
+    m, or k, is made of."""
+
+    free: tuple[Sizes, ...]
+    depth: tuple[Sizes, ...]
+
+    def is_shared(self, axis: int) -> bool:
+        """Whether windows see the same elements at other places along an axis of k."""
+        return any(of_depth[axis] and any(of_free) for of_free, of_depth in zip(self.free, self.depth, strict=True))
+
+
+def simd_windows(region: Region, target: Target) -> Plan | None:
+    """The plan of a region; None if it is better computed otherwise."""
+    p = region.product
+    if not (p.rows.is_image or p.columns.is_image) or not all((p.b, p.m, p.n, p.k)):
+        return None
+    is_turned = p.columns.is_image
+    p = p.swapped() if is_turned else p
+    image = _image_of(p)
+    if image is None or 2 * p.n < target.simd or strides_of(region, p.rows) is not None:
+        return None
+    shared = [image.is_shared(axis) for axis in range(len(p.depth))]
+    if is_turned and not any(shared) and p.useful == 1.0 and p.rows.sizes[-1] >= target.simd:
+        # windows of one element, neighbours in the image as in the result: nothing needs to be turned
+        if region.neighbours(p.rows)[0] == "free":
+            return None
+    region.product = p = _ordered(region, p, shared)
+    image = _image_of(p)
+    assert image is not None
+    return _Writer(region, target, image, is_turned).plan()
+
+
+def _ordered(region: Region, p: Contraction, shared: Sequence[bool]) -> Contraction:
+    """Rows in the order of the result, and in k first what windows do not share."""
+    output = region.asg.outputs[0]
+    shape = region.value_types[output].shape
+    zero = ix.constant(0)
+
+    def step(axis: int) -> int:
+        at = math.prod(p.rows.sizes[axis + 1 :])
+        found = ix.linear(region.places(p.result(zero, ix.constant(at), zero))[output], shape)
+        return found.constant
+
+    rows = sorted(range(len(p.rows.sizes)), key=lambda axis: -step(axis) if p.rows.sizes[axis] > 1 else -math.inf)
+    return p.reordered(rows, sorted(range(len(p.depth)), key=shared.__getitem__))
+
+
+def _image_of(p: Contraction) -> Image | None:
+    """How the rows' elements lie in their image; None if they are not at sums of steps along all axes."""
+    b = Builder()
+    batch = ix.axis("batch", p.b)
+    free = tuple(ix.axis("free", n) for n in p.rows.sizes)
+    depth = tuple(ix.axis("depth", n) for n in p.depth)
+    for axis in (batch, *free, *depth):
+        b.set_axis(axis, b.builtin("thread"))
+    place, _ = p.rows.place(b, ix.coordinates(batch, p.batch), free, depth)
+    if not all(is_plain(at, axis) for at in place for axis in (*free, *depth)):
+        return None
+
+    def step(at: Index, axis: Index) -> int:
+        return sum(at.terms.get(atom, 0) for atom in axis.terms)
+
+    in_free, in_depth = (tuple(tuple(step(at, axis) for axis in axes) for at in place) for axes in (free, depth))
+    return None if any(c < 0 for steps in (*in_free, *in_depth) for c in steps) else Image(in_free, in_depth)
+
+
+def _sum(at: Coordinates, steps: Sequence[int]) -> Index:
+    return sum((i * step for i, step in zip(at, steps, strict=True)), ix.constant(0))
+
+
+class _Writer(BlockWriter):
+    """Writes the kernel of a region."""
+
+    def __init__(self, region: Region, target: Target, image: Image, is_turned: bool):
+        super().__init__(region, target)
+        self.image, self.is_turned = image, is_turned
+        p = self.p
+        self.columns = self._columns(depth_box(p.depth))
+        # columns that are no neighbours are brought together by the library; so are computed ones that are written out by rows
+        self.by_rows = (
+            self.columns is None and p.depth[-1] >= self.lanes and region.neighbours(p.columns, p)[0] == "depth"
+        )
+        self.packed = self.by_rows or (self.columns is not None and self.columns.free != 1)
+        column = _PACKED if self.packed else _APART if self.columns is None else 0.0
+        costs = Costs(image.free, image.depth, column, is_turned)
+        self.m, self.width, self.k = choose(p, costs, self.tile, target)
+
+    def _columns(self, box: Box) -> Strides | None:
+        """How the other operand lies in a part of k."""
+        p = self.p
+        free, local, number = ix.axis("free", p.n), ix.axis("local", box.length), ix.axis("part", math.prod(box.pieces))
+        depth = tuple(i + j for i, j in zip(box.first(number), ix.coordinates(local, box.lengths), strict=True))
+        return strides_at(self.region, p.columns, ix.coordinates(free, p.columns.sizes), depth, (free, local))
+
+    def plan(self) -> Plan:
+        b, p = self.b, self.p
+        along = (p.b, math.prod(self.m.pieces), -(-p.n // self.width))
+        group, _, grid = group_number(self.kernel, math.prod(along))
+        batch, i, j = ix.coordinates(group, along)
+        self.batch = self._named("batch", p.b, batch)
+        piece = self._named("piece", along[1], i)
+        self.m0, self.m1 = self._ends(self.m, piece)
+        self.n0, self.n1 = self.range(j, self.width, p.n)
+        height, width = b.op("sub", self.m1, self.m0), b.op("sub", self.n1, self.n0)
+        stride = -(-self.width // self.lanes) * self.lanes
+        # whole vectors are turned: there may be more rows than the block has
+        rows = -(-self.m.length // self.lanes) * self.lanes
+        block = b.workgroup_memory(self.dtype, rows * stride)
+        self.taps = self._taps()
+        self._place_image()
+        part = ix.axis("part", math.prod(self.k.pieces))
+        nr = -(-self.width // self.tile[1]) * self.tile[1]
+        panels = (
+            None if self.columns is not None and not self.packed else b.workgroup_memory(self.dtype, nr * self.k.length)
+        )
+        lines = b.workgroup_memory(self.dtype, self.width * self.k.length) if self.by_rows else None
+        with b.loop(part):
+            k0, k1 = self._ends(self.k, part)
+            left = self._left(self.m.first(piece), self.k.first(part))
+            right = self._right(panels, lines, nr, (k0, k1), part)
+            again = b.op("gt", b.index(part), self.number(0), dtype=BOOL)
+            sizes = (height, width, self._count((k0, k1)))
+            result = ((block, self.number(0)), self.number(stride), again)
+            b.call(f"gemm_windows_{LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
+        if self.is_turned:
+            turned = b.workgroup_memory(self.dtype, rows * stride)
+            source, target = (
+                ((block, self.number(0)), self.number(stride)),
+                ((turned, self.number(0)), self.number(rows)),
+            )
+            b.call(f"turn_{LIBRARY[self.dtype]}", (height, width, *source, *target), [turned])
+            self.region.product = self.p = p.swapped()
+            self.m0, self.m1, self.n0, self.n1 = self.n0, self.n1, self.m0, self.m1
+            length = self._plane()
+            self.finish(turned, rows, length, self.m.length % length == 0)
+        else:
+            self.finish(block, stride, p.n, self.width == p.n)
+        name = self.region.asg.name or self.region.node.primitive.name
+        stage = self.kernel.stage(name, self.lanes, grid, flops=2.0 * p.b * p.m * p.n * p.k)
+        return Plan((stage,), constants_of(self.region.asg, self.target))
+
+    def _named(self, name: str, size: int, number: Index) -> Index:
+        """An axis that has this number."""
+        axis = ix.axis(name, size)
+        self.b.set_axis(axis, self.b.index(number))
+        return axis
+
+    def _ends(self, box: Box, number: Index) -> Piece:
+        """First and stop of a box, as numbers of rows or steps of k."""
+        b = self.b
+        first = b.index(ix.linear(box.first(number), box.sizes))
+        size = box.sizes[box.axis]
+        if size % box.count == 0:
+            return first, b.op("add", first, self.number(box.length))
+        _, piece = ix.coordinates(number, box.pieces)
+        left = b.op("mul", b.index(-piece * box.count + size), self.number(box.inner))
+        return first, b.op("add", first, b.op("min", self.number(box.length), left))
+
+    def _plane(self) -> int:
+        """How many columns are neighbours in the first result wherever they start."""
+        p, output = self.p, self.region.asg.outputs[0]
+        for axis in range(len(p.columns.sizes)):
+            length = math.prod(p.columns.sizes[axis:])
+            inner = ix.axis("inner", length)
+            at = p.result(ix.constant(0), ix.constant(0), inner)
+            place = ix.linear(self.region.places(at)[output], self.region.value_types[output].shape)
+            if is_plain(place, inner):
+                return length
+        return 1
+
+    # ------------------------------------------------------------------ operands
+    def _place_image(self) -> None:
+        """The memory that a block's part of the image is written to, and the tables of its places."""
+        b, image = self.b, self.image
+        self.distances, self.extents = seen(image.free, image.depth, self.m, self.k)
+        pitch, pitches = 1, []
+        for n in reversed(self.extents):
+            pitches.append(pitch)
+            pitch *= n
+            if n > 1 and pitch % _WAY == 0:
+                pitch += self.lanes
+        self.pitches = pitches[::-1]
+        self.written = b.workgroup_memory(self.dtype, pitch)
+        rows, steps = (
+            tuple(
+                sum(c[axis] // g * s for c, g, s in zip(moves, self.distances, self.pitches, strict=True))
+                for axis in range(len(moves[0]))
+            )
+            for moves in (image.free, image.depth)
+        )
+        self.tables = tuple(
+            (table, self.number(0)) for table in (self._table(self.m.lengths, rows), self._table_of_steps(steps))
+        )
+
+    def _table(self, lengths: Sizes, steps: Sizes) -> Memory:
+        """Where the elements of a box are, from its first one on."""
+        b, size = self.b, math.prod(lengths)
+        table, entry = b.workgroup_memory(I32, size), ix.axis("entry", size)
+        with b.loop(entry, start=b.builtin("thread"), stop=size, step=self.lanes):
+            b.store(table, b.index(entry), b.index(_sum(ix.coordinates(entry, lengths), steps)))
+        return table
+
+    def _taps(self) -> dict[int, Value]:
+        """How many taps there are along axes of k, where that depends on the batch."""
+        b, p = self.b, self.p
+        if p.all_taps is None:
+            return {}
+        found = p.all_taps(b, ix.coordinates(self.batch, p.batch))
+        others = [axis for axis in range(len(p.depth)) if axis != p.channels]
+        counts = {
+            axis: b.select(whole, self.number(p.depth[axis]), self.number(p.depth[axis] - 1))
+            for axis, whole in zip(others, found, strict=True)
+            if whole is not None
+        }
+        return counts if min(counts, default=0) > self.k.axis else {}
+
+    def _table_of_steps(self, steps: Sizes) -> Memory:
+        """Where the elements for the steps of a part of k are, from the first one on."""
+        b, lengths = self.b, self.k.lengths
+        if not self.taps:
+            return self._table(lengths, steps)
+        table = b.workgroup_memory(I32, self.k.length)
+        with self._some_steps([self.number(n) for n in lengths]) as (at, number):
+            b.store(table, number, b.index(_sum(at, steps)))
+        return table
+
+    @contextmanager
+    def _some_steps(self, lengths: list[Value]) -> Iterator[tuple[Coordinates, Value]]:
+        """Goes through the steps of a part of k that there are: their coordinates in it, and their numbers."""
+        b, number = self.b, self.number(0)
+        axes = tuple(ix.axis("step", n) for n in self.k.lengths)
+        with ExitStack() as loops:
+            for axis, (index, length) in enumerate(zip(axes, lengths, strict=True)):
+                count = self.taps.get(axis, length)
+                loops.enter_context(b.loop(index, stop=count))
+                number = b.op("add", b.op("mul", number, count), b.index(index))
+            yield axes, number
+
+    def _lengths(self, depth: Piece) -> list[Value]:
+        """Those of a part of k along its axes."""
+        b, k = self.b, self.k
+        found = [self.number(n) for n in k.lengths]
+        found[k.axis] = over(b, b.op("sub", depth[1], depth[0]), k.inner)
+        return found
+
+    def _count(self, depth: Piece) -> Value:
+        """How many steps a part of k has."""
+        b = self.b
+        if not self.taps:
+            return b.op("sub", depth[1], depth[0])
+        total = self.number(1)
+        for axis, length in enumerate(self._lengths(depth)):
+            total = b.op("mul", total, self.taps.get(axis, length))
+        return total
+
+    @contextmanager
+    def _numbered(self, depth: Piece, part: Index) -> Iterator[tuple[Index, Value]]:
+        """Goes through a part of k: steps, and their numbers in it."""
+        if not self.taps:
+            with self.steps(depth) as found:
+                yield found
+            return
+        with self._some_steps(self._lengths(depth)) as (at, number):
+            yield ix.linear((i + j for i, j in zip(self.k.first(part), at, strict=True)), self.p.depth), number
+
+    def _left(self, free: Coordinates, depth: Coordinates) -> tuple[tuple[Memory, Value], ...]:
+        """The image: what the block sees of it, from the first element of its first window on, is written out, with zeros
+        where there is nothing; and the tables of its places."""
+        b, p, e, work = self.b, self.p, self.kernel.e, self.kernel.work
+        t = e.type(p.rows.value)
+        first, _ = p.rows.place(b, ix.coordinates(self.batch, p.batch), free, depth)
+        axes = tuple(ix.axis("image", n) for n in self.extents)
+        lanes = max((d for d, n in enumerate(self.extents) if n > 1), default=len(axes) - 1)
+        with ExitStack() as loops:
+            for axis, size in zip(axes[:lanes], self.extents, strict=False):
+                loops.enter_context(b.loop(axis, stop=size))
+            loops.enter_context(
+                b.loop(axes[lanes], start=b.builtin("thread"), stop=self.extents[lanes], step=self.lanes)
+            )
+            at = tuple(i + axis * step for i, axis, step in zip(first, axes, self.distances, strict=True))
+            inside = b.both(*(b.within(i, 0, n) for i, n in zip(at, t.shape, strict=True)))
+            element = work.operand(e.at(p.rows.value, at, inside), t.dtype)
+            element = element if inside is None else b.select(inside, element, work.zero)
+            b.store(self.written, b.index(_sum(axes, self.pitches)), element)
+        return (self.written, self.number(0)), *self.tables
+
+    def _right(
+        self, panels: Memory | None, lines: Memory | None, wide: int, depth: Piece, part: Index
+    ) -> tuple[Value | tuple[Memory, Value], ...]:
+        """The other operand's block: where it starts, and the steps to the next of k and to the next panel of columns."""
+        b, p, nr = self.b, self.p, self.tile[1]
+        length, width = b.op("sub", depth[1], depth[0]), b.op("sub", self.n1, self.n0)
+        if self.columns is not None:
+            start: tuple[Memory, Value] = self._in_place(self.columns, part)
+            steps = (self.number(self.columns.depth), self.number(self.columns.free))
+            if not self.packed:
+                return start, steps[0], self.number(nr)
+        elif lines is not None:
+            across = self.number(self.k.length)
+            is_whole = self.k.axis < len(p.depth) - 1 or self.k.count == p.depth[-1]
+
+            def in_line(j: Value, k: Value) -> Value:
+                return b.op("add", b.op("mul", j, across), k)
+
+            self.write_lines(p.columns, lines, (self.n0, self.n1), depth, is_whole, in_line)
+            start, steps = (lines, self.number(0)), (self.number(1), across)
+        assert panels is not None
+        if self.packed:
+            b.call(f"pack_b_{LIBRARY[self.dtype]}", (length, width, start, *steps, (panels, self.number(0))), [panels])
+            return (panels, self.number(0)), self.number(nr), b.op("mul", length, self.number(nr))
+
+        def in_row(j: Value, k: Value) -> Value:
+            return b.op("add", b.op("mul", k, self.number(wide)), j)
+
+        is_whole = self.width % (p.columns.sizes[-1] if p.columns.sizes else 1) == 0
+        steps_of_part = self._numbered(depth, part)
+        self.write_rows(p.columns, panels, (self.n0, self.n1), steps_of_part, is_whole, in_row)
+        return (panels, self.number(0)), self.number(wide), self.number(nr)
+
+    def _in_place(self, strides: Strides, part: Index) -> tuple[Memory, Value]:
+        """Where the other operand's block starts in memory."""
+        b, p, e = self.b, self.p, self.kernel.e
+        free = ix.axis("free", p.n)
+        b.set_axis(free, self.n0)
+        before = len(e.places.get(strides.value, ()))
+        place, _ = p.columns.place(
+            b, ix.coordinates(self.batch, p.batch), ix.coordinates(free, p.columns.sizes), self.k.first(part)
+        )
+        e.at(p.columns.value, place, None)
+        memory = e.memories[strides.value]
+        assert memory is not None
+        return memory, b.index(e.places[strides.value][before])
