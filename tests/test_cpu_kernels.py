@@ -473,6 +473,23 @@ def test_pooling_and_its_gradient(name: str) -> None:
         native(lambda x: asgfn.grad(lambda x: (jnp.sin(pool(x)) ** 2).sum())(x), x, rtol=1e-4, atol=1e-4)
 
 
+# ---------------------------------------------------------------------------------------------- transposes
+@pytest.mark.parametrize("shape", [(1, 40), (16, 16), (33, 47), (300, 5), (5, 300), (17, 1030)])
+def test_transposes(shape: tuple[int, int]) -> None:
+    """Memories that are contiguous along different loops."""
+    x, y = array(rng, *shape), array(rng, *shape[::-1])
+    native(lambda x, y: (x.T * 2 + y, jnp.sin(x), x - y.T), x, y)
+    native(lambda x: x.T.astype(jnp.int32), integers(-9, 9, *shape, dtype="int8"))
+    native(lambda x: (x + x.T.reshape(shape)).T, x)
+
+
+def test_permutations_of_axes() -> None:
+    x = array(rng, 3, 19, 5, 34)
+    for order in itertools.permutations(range(4)):
+        native(lambda x, order=order: x.transpose(order) + 1, x)
+    native(lambda x: x.reshape(57, 5, 34).transpose(2, 0, 1)[:, ::-1].reshape(34, 285), x)
+
+
 # ---------------------------------------------------------------------------------------------- networks
 @pytest.mark.parametrize("length, other, width", [(1, 1, 4), (5, 7, 3), (16, 16, 8), (33, 65, 16), (130, 130, 32)])
 @pytest.mark.parametrize("causal", [False, True])

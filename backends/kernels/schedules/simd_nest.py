@@ -16,6 +16,7 @@ from backends.kernels.target import Target
 
 Piece = tuple[Value, Value]  # first and stop
 BLOCK = 4096  # elements of a workgroup: enough to be worth a start, few enough to stay in the first cache
+CROSSED = 16  # elements that use up a cache line
 
 
 @contextmanager
@@ -60,18 +61,47 @@ def is_plain(place: Index, axis: Index) -> bool:
 class SimdNest:
     """A region whose values all run along the same loops.
 
-    The innermost loops are one, as far as all memories are contiguous along them or do not depend on them.
+    The innermost loops are one, as far as all memories are contiguous along them or do not depend on them. Where large
+    memories are contiguous along two different loops, one of these is gone through in steps of a vector, and for each
+    vector some steps of the other: then all of a cache line is used while it is in the first cache.
     """
 
     def __init__(self, loops: RegionLoops, order: Order, target: Target):
         self.loops, self.target = loops, target
         self.order = order.sorted(loops.rows)
+        self.across: int | None = None
+        crossing = order.crossing(loops.rows)
+        if crossing is not None:
+            self.across, inner = self._turned(*crossing)
+            self.order = (*(x for x in self.order if x not in (self.across, inner)), self.across, inner)
         joined = self._joined()
-        self.outer, self.inner = self.order[: len(self.order) - joined], self.order[len(self.order) - joined :]
+        self.inner = self.order[len(self.order) - joined :]
+        if self.across in self.inner:
+            self.across = None
+        self.outer = tuple(x for x in self.order[: len(self.order) - joined] if x != self.across)
         self.steps, self.length = loops.steps(self.outer), loops.steps(self.inner)
+        if self.across is not None:
+            self.crossed = loops.lengths[self.across]
+            self.blocks = -(-self.crossed // CROSSED), -(-self.length // (BLOCK // CROSSED))
+            self.groups = self.steps * self.blocks[0] * self.blocks[1]
+            return
         self.pieces = -(-self.length // BLOCK) if self.length >= 2 * BLOCK else 1
         self.rows = 1 if self.pieces > 1 else max(1, min(BLOCK // max(self.length, 1), self.steps))
         self.groups = -(-self.steps // self.rows) * self.pieces
+
+    def _turned(self, outer: int, inner: int) -> tuple[int, int]:
+        """The two loops in the order in which results are written to neighbours, if those fill a vector."""
+        lengths, lanes = self.loops.lengths, self.target.simd
+        if min(lengths[outer], lengths[inner]) < lanes:
+            return (outer, inner) if lengths[inner] >= lengths[outer] else (inner, outer)
+        at = {x: ix.axis("loop", n) for x, n in lengths.items()}
+        steps = [0, 0]
+        for o in self.loops.outputs:
+            t = self.loops.asg.value_types[o.value]
+            place = ix.linear(self.loops.coordinates(o, at), t.shape)
+            for k, x in enumerate((outer, inner)):
+                steps[k] += t.nbytes * (1 in (place.terms.get(atom, 0) for atom in at[x].terms))
+        return (inner, outer) if steps[0] > steps[1] else (outer, inner)
 
     def _joined(self) -> int:
         """How many of the innermost loops can be one."""
@@ -88,34 +118,57 @@ class SimdNest:
         return min(1, len(self.order))
 
     def write(self, b: Builder, e: Elements, outputs: Sequence[Memory], group: Value) -> None:
-        lane = b.builtin("thread")
+        number = ix.axis("group", self.groups)
+        if self.across is not None:
+            b.set_axis(number, group)
+            row, block, piece = ix.coordinates(number, (self.steps, *self.blocks))
+            self._crossed(b, e, outputs, row, self._piece(b, block, CROSSED, self.crossed), piece)
+            return
         if self.pieces > 1:
-            number = ix.axis("group", self.groups)
             b.set_axis(number, group)
             row, piece = ix.coordinates(number, (self.steps, self.pieces))
-            first = b.index(piece * BLOCK)
-            last = b.op("min", b.op("add", first, b.constant(BLOCK, I32)), b.constant(self.length, I32))
-            self._row(b, e, outputs, row, b.op("add", first, lane), last)
+            self._row(b, e, outputs, row, self._piece(b, piece, BLOCK, self.length))
             return
         start = b.op("mul", group, b.constant(self.rows, I32))
         stop = b.op("min", b.op("add", start, b.constant(self.rows, I32)), b.constant(self.steps, I32))
         row = ix.axis("row", self.steps)
         with b.loop(row, start=start, stop=stop):
-            self._row(b, e, outputs, row, lane, b.constant(self.length, I32))
+            self._row(b, e, outputs, row, (b.constant(0, I32), b.constant(self.length, I32)))
 
-    def _row(self, b: Builder, e: Elements, outputs: Sequence[Memory], row: Index, start: Value, stop: Value) -> None:
-        lengths = self.loops.lengths
-        point = dict(zip(self.outer, ix.coordinates(row, tuple(lengths[x] for x in self.outer)), strict=True))
-        inner = ix.axis("inner", self.length)
+    def _piece(self, b: Builder, number: Index, length: int, whole: int) -> Piece:
+        first = b.index(number * length)
+        return first, b.op("min", b.op("add", first, b.constant(length, I32)), b.constant(whole, I32))
 
-        def body() -> None:
-            point.update(zip(self.inner, ix.coordinates(inner, tuple(lengths[x] for x in self.inner)), strict=True))
-            for o, memory in zip(self.loops.outputs, outputs, strict=True):
-                store_elements(b, e, o.value, memory, [self.loops.coordinates(o, point)])
+    def _row(self, b: Builder, e: Elements, outputs: Sequence[Memory], row: Index, piece: Piece) -> None:
+        with self._vectors(b, piece) as inner:
+            self._body(b, e, outputs, self._point(self.outer, row) | self._point(self.inner, inner))
 
+    def _crossed(
+        self, b: Builder, e: Elements, outputs: Sequence[Memory], row: Index, block: Piece, piece: Index
+    ) -> None:
+        assert self.across is not None
+        outer = self._point(self.outer, row)
+        with self._vectors(b, self._piece(b, piece, BLOCK // CROSSED, self.length)) as inner:
+            point = outer | self._point(self.inner, inner)
+            across = ix.axis("across", self.crossed)
+            with b.loop(across, start=block[0], stop=block[1]):
+                self._body(b, e, outputs, point | {self.across: across})
+
+    @contextmanager
+    def _vectors(self, b: Builder, piece: Piece) -> Iterator[Index]:
+        """The innermost loops as one, a vector at a time."""
+        inner, start = ix.axis("inner", self.length), b.op("add", piece[0], b.builtin("thread"))
         if inner.is_constant:
-            with b.when(b.op("lt", start, stop, dtype="bool")):
-                body()
+            with b.when(b.op("lt", start, piece[1], dtype="bool")):
+                yield inner
             return
-        with b.loop(inner, start=start, stop=stop, step=self.target.simd):
-            body()
+        with b.loop(inner, start=start, stop=piece[1], step=self.target.simd):
+            yield inner
+
+    def _point(self, loops: Sequence[int], index: Index) -> dict[int, Index]:
+        """The loops of an index that is made of them."""
+        return dict(zip(loops, ix.coordinates(index, tuple(self.loops.lengths[x] for x in loops)), strict=True))
+
+    def _body(self, b: Builder, e: Elements, outputs: Sequence[Memory], point: dict[int, Index]) -> None:
+        for o, memory in zip(self.loops.outputs, outputs, strict=True):
+            store_elements(b, e, o.value, memory, [self.loops.coordinates(o, point)])
