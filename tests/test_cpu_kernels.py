@@ -473,10 +473,8 @@ def test_pooling_and_its_gradient(name: str) -> None:
         native(lambda x: asgfn.grad(lambda x: (jnp.sin(pool(x)) ** 2).sum())(x), x, rtol=1e-4, atol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------- transposes
 @pytest.mark.parametrize("shape", [(1, 40), (16, 16), (33, 47), (300, 5), (5, 300), (17, 1030)])
-def test_transposes(shape: tuple[int, int]) -> None:
-    """Memories that are contiguous along different loops."""
+def test_memories_that_are_contiguous_along_different_loops(shape: tuple[int, int]) -> None:
     x, y = array(rng, *shape), array(rng, *shape[::-1])
     native(lambda x, y: (x.T * 2 + y, jnp.sin(x), x - y.T), x, y)
     native(lambda x: x.T.astype(jnp.int32), integers(-9, 9, *shape, dtype="int8"))
