@@ -27,6 +27,7 @@ from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region, 
 from backends.kernels.schedules.matmul import matmul
 from backends.kernels.schedules.matmul_tensor import matmul_tensor
 from backends.kernels.schedules.simd_product import simd_product
+from backends.kernels.schedules.simd_taps import simd_taps
 from backends.kernels.schedules.simd_windows import simd_windows
 from backends.kernels.schedules.tensor_maxima import groups_of, maxima
 from backends.kernels.schedules.tensor_pieces import pieces_of
@@ -53,7 +54,7 @@ def plan(asg: Asg, target: Target) -> Plan | None:
     if not region.is_aligned:
         return _in_two(asg, region, target)
     if target.simd:
-        return simd_windows(region, target) or simd_product(region, target)
+        return simd_windows(region, target) or simd_taps(region, target) or simd_product(region, target)
     problem = problem_of(region, target)
     schedule = choose(problem, target, target.measured.get(problem.key()))
     found = scheduled(region, schedule, target)

@@ -149,14 +149,24 @@ class Contraction:
     ) -> tuple[Value, Value | None]:
         """An element of an operand as it is; and where there is one (None: everywhere), elsewhere it may be anything."""
         parts = ((b, self.batch), (free, side.sizes), (k, self.depth))
-        place, inside = side.place(e.builder, *(ix.coordinates(i, sizes) for i, sizes in parts))
+        return self._element(e, side, [ix.coordinates(i, sizes) for i, sizes in parts], mask)
+
+    def _element(
+        self, e: Elements, side: Side, at: Sequence[Coordinates], mask: Value | None
+    ) -> tuple[Value, Value | None]:
+        place, inside = side.place(e.builder, *at)
         mask = e.builder.both(mask, inside)
         return e.at(side.value, place, mask), mask
 
     def read(self, e: Elements, side: Side, b: Index, free: Index, k: Index, mask: Value | None = None) -> Value:
         """An element of an operand, as the type that is summed in; 0 where there is none."""
+        parts = ((b, self.batch), (free, side.sizes), (k, self.depth))
+        return self.read_at(e, side, [ix.coordinates(i, sizes) for i, sizes in parts], mask)
+
+    def read_at(self, e: Elements, side: Side, at: Sequence[Coordinates], mask: Value | None = None) -> Value:
+        """The same, by coordinates along the axes that b, the free axis and k are made of."""
         work = Arithmetic(self.dtype, e)
-        found, mask = self.element(e, side, b, free, k, mask)
+        found, mask = self._element(e, side, at, mask)
         element = work.operand(found, e.type(side.value).dtype)
         return element if mask is None else e.builder.select(mask, element, work.zero)
 

@@ -324,12 +324,16 @@ class RegionKernel:
 
     def finish(self, elements: Sequence[tuple[Index, Index, Index]], totals: Sequence[Value]) -> None:
         """Computes and stores what the region makes of elements (b, m, n) of the contraction."""
+        self.finish_at([self.region.product.result(*element) for element in elements], totals)
+
+    def finish_at(self, elements: Sequence[Coordinates], totals: Sequence[Value]) -> None:
+        """The same, by their coordinates in the contraction's result."""
         e, asg = self.e, self.region.asg
         places: list[list[Index]] = [[] for _ in asg.outputs]
         values: list[list[Value]] = [[] for _ in asg.outputs]
         for element, total in zip(elements, totals, strict=True):
             e.element = self.work.result(total)
-            at = self.region.places(self.region.product.result(*element))
+            at = self.region.places(element)
             for k, (value, t) in enumerate(zip(asg.outputs, asg.out_types, strict=True)):
                 places[k].append(ix.linear(at[value], t.shape))
                 values[k].append(e.types.to_memory(self.b, e.at(value, at[value]), t.dtype))

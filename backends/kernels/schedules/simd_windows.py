@@ -10,39 +10,26 @@ something is made of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, I32, Builder, Memory, Value
+from backends.kernels.ir import BOOL, I32, Memory, Value
 from backends.kernels.lowering import Plan, constants_of
-from backends.kernels.schedules.contraction_problem import Contraction, Sizes
+from backends.kernels.schedules.contraction_problem import Sizes
 from backends.kernels.schedules.contraction_region import Region, group_number
 from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_at, strides_of
 from backends.kernels.schedules.simd_nest import Piece, is_plain, over
 from backends.kernels.schedules.simd_windows_cut import Box, Costs, choose, depth_box, seen
+from backends.kernels.schedules.simd_windows_image import Image, image_of, in_order_of_result, sum_of
 from backends.kernels.target import Target
 
 # cycles for an element of the other operand: brought together in registers, or written out, or read one by one
 _PACKED, _APART = 1.0, 2.0
 # elements: planes of an image that are multiples of so many apart share few lines of the first cache
 _WAY = 256
-
-
-@dataclass(frozen=True)
-class Image:
-    """How the elements that windows see lie in an image: for each of its axes, steps along it for a step along each axis that
-    m, or k, is made of."""
-
-    free: tuple[Sizes, ...]
-    depth: tuple[Sizes, ...]
-
-    def is_shared(self, axis: int) -> bool:
-        """Whether windows see the same elements at other places along an axis of k."""
-        return any(of_depth[axis] and any(of_free) for of_free, of_depth in zip(self.free, self.depth, strict=True))
 
 
 def simd_windows(region: Region, target: Target) -> Plan | None:
@@ -52,7 +39,7 @@ def simd_windows(region: Region, target: Target) -> Plan | None:
         return None
     is_turned = p.columns.is_image
     p = p.swapped() if is_turned else p
-    image = _image_of(p)
+    image = image_of(p)
     if image is None or 2 * p.n < target.simd or strides_of(region, p.rows) is not None:
         return None
     shared = [image.is_shared(axis) for axis in range(len(p.depth))]
@@ -60,48 +47,11 @@ def simd_windows(region: Region, target: Target) -> Plan | None:
         # windows of one element, neighbours in the image as in the result: nothing needs to be turned
         if region.neighbours(p.rows)[0] == "free":
             return None
-    region.product = p = _ordered(region, p, shared)
-    image = _image_of(p)
+    # in k first what windows do not share
+    region.product = p = in_order_of_result(region, p, sorted(range(len(p.depth)), key=shared.__getitem__))
+    image = image_of(p)
     assert image is not None
     return _Writer(region, target, image, is_turned).plan()
-
-
-def _ordered(region: Region, p: Contraction, shared: Sequence[bool]) -> Contraction:
-    """Rows in the order of the result, and in k first what windows do not share."""
-    output = region.asg.outputs[0]
-    shape = region.value_types[output].shape
-    zero = ix.constant(0)
-
-    def step(axis: int) -> int:
-        at = math.prod(p.rows.sizes[axis + 1 :])
-        found = ix.linear(region.places(p.result(zero, ix.constant(at), zero))[output], shape)
-        return found.constant
-
-    rows = sorted(range(len(p.rows.sizes)), key=lambda axis: -step(axis) if p.rows.sizes[axis] > 1 else -math.inf)
-    return p.reordered(rows, sorted(range(len(p.depth)), key=shared.__getitem__))
-
-
-def _image_of(p: Contraction) -> Image | None:
-    """How the rows' elements lie in their image; None if they are not at sums of steps along all axes."""
-    b = Builder()
-    batch = ix.axis("batch", p.b)
-    free = tuple(ix.axis("free", n) for n in p.rows.sizes)
-    depth = tuple(ix.axis("depth", n) for n in p.depth)
-    for axis in (batch, *free, *depth):
-        b.set_axis(axis, b.builtin("thread"))
-    place, _ = p.rows.place(b, ix.coordinates(batch, p.batch), free, depth)
-    if not all(is_plain(at, axis) for at in place for axis in (*free, *depth)):
-        return None
-
-    def step(at: Index, axis: Index) -> int:
-        return sum(at.terms.get(atom, 0) for atom in axis.terms)
-
-    in_free, in_depth = (tuple(tuple(step(at, axis) for axis in axes) for at in place) for axes in (free, depth))
-    return None if any(c < 0 for steps in (*in_free, *in_depth) for c in steps) else Image(in_free, in_depth)
-
-
-def _sum(at: Coordinates, steps: Sequence[int]) -> Index:
-    return sum((i * step for i, step in zip(at, steps, strict=True)), ix.constant(0))
 
 
 class _Writer(BlockWriter):
@@ -233,7 +183,7 @@ class _Writer(BlockWriter):
         b, size = self.b, math.prod(lengths)
         table, entry = b.workgroup_memory(I32, size), ix.axis("entry", size)
         with b.loop(entry, start=b.builtin("thread"), stop=size, step=self.lanes):
-            b.store(table, b.index(entry), b.index(_sum(ix.coordinates(entry, lengths), steps)))
+            b.store(table, b.index(entry), b.index(sum_of(ix.coordinates(entry, lengths), steps)))
         return table
 
     def _taps(self) -> dict[int, Value]:
@@ -257,7 +207,7 @@ class _Writer(BlockWriter):
             return self._table(lengths, steps)
         table = b.workgroup_memory(I32, self.k.length)
         with self._some_steps([self.number(n) for n in lengths]) as (at, number):
-            b.store(table, number, b.index(_sum(at, steps)))
+            b.store(table, number, b.index(sum_of(at, steps)))
         return table
 
     @contextmanager
@@ -317,7 +267,7 @@ class _Writer(BlockWriter):
             inside = b.both(*(b.within(i, 0, n) for i, n in zip(at, t.shape, strict=True)))
             element = work.operand(e.at(p.rows.value, at, inside), t.dtype)
             element = element if inside is None else b.select(inside, element, work.zero)
-            b.store(self.written, b.index(_sum(axes, self.pitches)), element)
+            b.store(self.written, b.index(sum_of(axes, self.pitches)), element)
         return (self.written, self.number(0)), *self.tables
 
     def _right(

@@ -74,7 +74,7 @@ def _share(size: int, most: int) -> int:
     return math.ceil(size / math.ceil(size / most)) if size else 1
 
 
-def _boxes(sizes: Sizes) -> Iterator[Box]:
+def boxes(sizes: Sizes) -> Iterator[Box]:
     """Ways to cut some axes."""
     for axis, size in enumerate(sizes):
         for pieces in _counts(size):
@@ -153,6 +153,6 @@ def choose(p: Contraction, costs: Costs, tile: tuple[int, int], target: Target) 
 
     widths = {min(p.n, -(-p.n // pieces // lanes) * lanes) for pieces in _counts(4 * target.cores)}
     return (
-        *min(((m, n) for m in _boxes(p.rows.sizes) for n in sorted(widths, reverse=True)), key=lambda c: cost(*c)),
+        *min(((m, n) for m in boxes(p.rows.sizes) for n in sorted(widths, reverse=True)), key=lambda c: cost(*c)),
         k,
     )
