@@ -89,7 +89,7 @@ def simd_taps(region: Region, target: Target) -> Plan | None:
         return None
     p = p.swapped() if p.columns.is_image else p
     image = image_of(p)
-    if image is None or 2 * p.n >= target.simd or strides_of(region, p.rows) is not None:
+    if image is None or 2 * p.n > target.simd or strides_of(region, p.rows) is not None:
         return None
     p = in_order_of_result(region, p, range(len(p.depth)))
     image = image_of(p)
@@ -116,6 +116,11 @@ def positions_of(
         return next(iter(fitting), None)
     enough = (b for b in fitting if p.b * math.prod(b.pieces) >= 2 * target.cores or b.length <= SHARE)
     return next(enough, fitting[-1] if fitting else None)
+
+
+def divisor(n: int, most: int) -> int:
+    """The largest one that is not larger than that."""
+    return max(k for k in range(1, most + 1) if n % k == 0)
 
 
 class _Writer(BlockWriter):
@@ -228,9 +233,10 @@ class _OfPositions(_Writer):
 
     def __init__(self, region: Region, target: Target, image: Image, box: Box):
         super().__init__(region, target, image, box, region.product.depth)
-        # vectors that share what is read of the kernel: as many as leave little to do for nothing
+        # features share what is read of the image, and vectors what is read of the kernel
+        self.together = divisor(self.p.n, 4)
         count = -(-self.length // self.lanes)
-        most = max(1, min(8, self.registers // 2))
+        most = max(1, min(8, self.registers * 3 // 4 // self.together))
         self.vectors = min(range(1, most + 1), key=lambda n: (-(-count // n) * (n + 1), n))
         self.width = -(-count // self.vectors) * self.vectors * self.lanes
 
@@ -246,32 +252,36 @@ class _OfPositions(_Writer):
         with b.loop(entry, b.builtin("thread"), p.n * p.k, self.lanes):
             feature, k = ix.coordinates(entry, (p.n, p.k))
             b.store(kernel, b.index(entry), p.read(self.kernel.e, p.columns, self.batch, feature, k))
+        some = ix.axis("features", p.n // self.together)
+        with b.loop(some):
+            self._sum(written, kernel, block, some * self.together)
         feature = ix.axis("feature", p.n)
-        with b.loop(feature):
-            self._sum(written, kernel, block, feature)
-            with self.positions(piece) as (at, place):
-                total = b.load(block, b.index(feature * self.width + place))
-                batch, columns = ix.coordinates(self.batch, p.batch), ix.coordinates(feature, p.columns.sizes)
-                self.kernel.finish_at([p.out(batch, at, columns)], [total])
+        with b.loop(feature), self.positions(piece) as (at, place):
+            total = b.load(block, b.index(feature * self.width + place))
+            batch, columns = ix.coordinates(self.batch, p.batch), ix.coordinates(feature, p.columns.sizes)
+            self.kernel.finish_at([p.out(batch, at, columns)], [total])
         return self.plan_of(grid)
 
-    def _sum(self, written: Memory, kernel: Memory, block: Memory, feature: Index) -> None:
+    def _sum(self, written: Memory, kernel: Memory, block: Memory, first: Index) -> None:
         b, p, work = self.b, self.p, self.kernel.work
-        place = ix.axis("place", self.width)
-        batch = ix.coordinates(self.batch, p.batch)
+        place, vectors = ix.axis("place", self.width), range(self.vectors)
+        features = [first + k for k in range(self.together)]
         with b.loop(place, b.builtin("thread"), self.width, self.vectors * self.lanes):
-            totals = [b.variable(work.zero) for _ in range(self.vectors)]
+            totals = [[b.variable(work.zero) for _ in vectors] for _ in features]
             with self.each_tap() as tap:
                 there = None
                 if p.all_taps is not None:
-                    _, there = p.columns.place(b, batch, ix.coordinates(feature, p.columns.sizes), tap)
+                    _, there = p.columns.place(b, ix.coordinates(self.batch, p.batch), (first,), tap)
                 with b.when(there):
-                    factor = b.load(kernel, b.index(feature * p.k + ix.linear(tap, p.depth)))
-                    for k, total in enumerate(totals):
-                        seen_ = b.load(written, b.index(place + self.distance(tap) + k * self.lanes))
-                        b.assign(total, work.add_product(seen_, factor, b.read(total)))
-            for k, total in enumerate(totals):
-                b.store(block, b.index(feature * self.width + place + k * self.lanes), b.read(total))
+                    beside = place + self.distance(tap)
+                    elements = [b.load(written, b.index(beside + k * self.lanes)) for k in vectors]
+                    for feature, of_feature in zip(features, totals, strict=True):
+                        factor = b.load(kernel, b.index(feature * p.k + ix.linear(tap, p.depth)))
+                        for element, total in zip(elements, of_feature, strict=True):
+                            b.assign(total, work.add_product(element, factor, b.read(total)))
+            for feature, of_feature in zip(features, totals, strict=True):
+                for k, total in enumerate(of_feature):
+                    b.store(block, b.index(feature * self.width + place + k * self.lanes), b.read(total))
 
 
 class _OfTaps(_Writer):
@@ -279,16 +289,17 @@ class _OfTaps(_Writer):
 
     def __init__(self, region: Region, target: Target, image: Image, box: Box):
         super().__init__(region, target, image, box, region.product.rows.sizes)
+        self.together = divisor(self.p.n, 2)
         self.tile_of_taps = self._tile_of_taps()
 
     def _tile_of_taps(self) -> Box:
         """Taps whose sums are in registers at a time."""
-        taps, most = self.taps, max(1, self.registers)
+        taps, most = self.taps, max(1, self.registers // self.together)
         axis, inner = len(taps) - 1, 1
         while axis and inner * taps[axis] <= most:
             inner *= taps[axis]
             axis -= 1
-        return Box(taps, axis, max(n for n in range(1, taps[axis] + 1) if taps[axis] % n == 0 and n * inner <= most))
+        return Box(taps, axis, divisor(taps[axis], most // inner))
 
     def plan(self) -> Plan:
         b, p = self.b, self.p
@@ -301,16 +312,17 @@ class _OfTaps(_Writer):
         self._clear(others, p.n * self.length)
         part = ix.axis("part", math.prod(self.box.pieces))
         feature = ix.axis("feature", p.n)
+        some = ix.axis("features", p.n // self.together)
         with b.loop(part):
             self.write_image(written, tuple(ix.constant(0) for _ in self.taps), self.box.first(part))
             if self.box.sizes[self.box.axis] % self.box.count:
                 self._clear(others, p.n * self.length)
-            with b.loop(feature):
-                with self.positions(part) as (at, place):
-                    columns = ix.coordinates(feature, p.columns.sizes)
-                    element = p.read_at(self.kernel.e, p.columns, (ix.coordinates(self.batch, p.batch), columns, at))
-                    b.store(others, b.index(feature * self.length + place), element)
-                self._sum(written, others, block, feature)
+            with b.loop(feature), self.positions(part) as (at, place):
+                columns = ix.coordinates(feature, p.columns.sizes)
+                element = p.read_at(self.kernel.e, p.columns, (ix.coordinates(self.batch, p.batch), columns, at))
+                b.store(others, b.index(feature * self.length + place), element)
+            with b.loop(some):
+                self._sum(written, others, block, some * self.together)
         tap = ix.axis("tap", p.m)
         with b.loop(feature), b.loop(tap, b.builtin("thread"), p.m, self.lanes):
             total = b.load(block, b.index(feature * p.m + tap))
@@ -322,20 +334,22 @@ class _OfTaps(_Writer):
         with b.loop(entry, b.builtin("thread"), size, self.lanes):
             b.store(memory, b.index(entry), self.kernel.work.zero)
 
-    def _sum(self, written: Memory, others: Memory, block: Memory, feature: Index) -> None:
+    def _sum(self, written: Memory, others: Memory, block: Memory, first: Index) -> None:
         b, p, work, box = self.b, self.p, self.kernel.work, self.tile_of_taps
         number, place = ix.axis("tile", math.prod(box.pieces)), ix.axis("place", self.length)
         inner = [ix.coordinates(ix.constant(k), box.lengths) for k in range(box.length)]
+        features = [first + k for k in range(self.together)]
         with b.loop(number):
-            first = box.first(number)
-            taps = [tuple(i + j for i, j in zip(first, at, strict=True)) for at in inner]
-            totals = [b.variable(work.zero) for _ in taps]
+            taps = [tuple(i + j for i, j in zip(box.first(number), at, strict=True)) for at in inner]
+            totals = [[b.variable(work.zero) for _ in features] for _ in taps]
             with b.loop(place, b.builtin("thread"), self.length, self.lanes):
-                other = b.load(others, b.index(feature * self.length + place))
-                for tap, total in zip(taps, totals, strict=True):
-                    seen_ = b.load(written, b.index(place + self.distance(tap)))
-                    b.assign(total, work.add_product(seen_, other, b.read(total)))
-            for tap, total in zip(taps, totals, strict=True):
-                found = b.op("subgroup_broadcast_first", b.op("subgroup_add", b.read(total)))
-                at = b.index(feature * p.m + ix.linear(tap, self.taps))
-                b.store(block, at, work.add(b.load(block, at), found))
+                factors = [b.load(others, b.index(feature * self.length + place)) for feature in features]
+                for tap, of_tap in zip(taps, totals, strict=True):
+                    element = b.load(written, b.index(place + self.distance(tap)))
+                    for factor, total in zip(factors, of_tap, strict=True):
+                        b.assign(total, work.add_product(element, factor, b.read(total)))
+            for tap, of_tap in zip(taps, totals, strict=True):
+                for feature, total in zip(features, of_tap, strict=True):
+                    found = b.op("subgroup_broadcast_first", b.op("subgroup_add", b.read(total)))
+                    at = b.index(feature * p.m + ix.linear(tap, self.taps))
+                    b.store(block, at, work.add(b.load(block, at), found))
