@@ -41,15 +41,59 @@ def _reduce_window(e: Elements, node: Node, at: Coordinates, mask: Value | None)
     monoid = Monoid(e.types, _COMBINERS[node.primitive.name], t.dtype)
     padding = e.types.constant(b, start_value(node.primitive.name.replace("_window", ""), monoid.wide), monoid.wide)
 
-    def step(tap: Coordinates, total: Value) -> Value:
-        place, inside = _tap(e, node, t.shape, at, tap)
-        element = monoid.widen(b, e.at(x, place, b.both(mask, inside)))
+    axes = [_Taps(e, *of_axis) for of_axis in _along_axes(node, t.shape, at)]
+
+    def step(numbers: Coordinates, total: Value) -> Value:
+        places, checks = zip(*(axis.place(k) for axis, k in zip(axes, numbers, strict=True)), strict=True)
+        inside = b.both(*checks)
+        element = monoid.widen(b, e.at(x, places, b.both(mask, inside)))
         if inside is not None:
             element = b.select(inside, element, padding)
         return monoid.combine(b, total, element)
 
-    lengths = node.params["window_dimensions"]
-    return monoid.narrow(b, accumulate(b, lengths, monoid.identity(b), step))
+    return monoid.narrow(b, accumulate(b, [axis.count for axis in axes], monoid.identity(b), step))
+
+
+def _along_axes(node: Node, shape: Sequence[int], at: Coordinates) -> Any:
+    p = node.params
+    return zip(
+        at, shape, p["window_dimensions"], p["window_strides"], p["padding"], p["base_dilation"], p["window_dilation"],
+        strict=True,
+    )  # fmt: skip
+
+
+class _Taps:
+    """Along one axis, the elements of a window. Where the operand's are moved apart, the gaps between them are left out:
+    they change nothing.
+
+    Attributes:
+        count: how many there are at most.
+    """
+
+    def __init__(
+        self, e: Elements, at: Index, size: int, length: int, stride: int, pads: tuple[int, int], spread: int, gap: int
+    ):
+        self.b, self.size, self.length, self.spread, self.gap = e.builder, size, length, spread, gap
+        self.start, self.pads = at * stride, pads
+        self.skips = spread > 1 and gap == 1
+        self.count = -(-length // spread) if self.skips else length
+
+    def place(self, k: Index) -> tuple[Index, Value | None]:
+        """The coordinate of the k-th one, and whether it exists (None: it certainly does)."""
+        b, spread = self.b, self.spread
+        if not self.skips:
+            config = (*self.pads, spread - 1)
+            (place,), inside = padded(b, (self.start + k * self.gap,), (self.size,), (config,))
+            return place, inside
+        start = self.start - self.pads[0]
+        # from a multiple of the step on, so that what is divided is not negative
+        lift = max(0, -(start.low // spread))
+        place = (start + (spread - 1 + lift * spread)).digit(spread) - lift + k
+        inside = b.within(place, 0, self.size)
+        if self.length % spread:
+            offset = b.index(place * spread - start)
+            inside = b.both(inside, b.op("lt", offset, b.constant(self.length, I32), dtype=BOOL))
+        return place, inside
 
 
 @element_rule("reduce_window_argmax", "reduce_window_argmin")
@@ -113,33 +157,30 @@ def _window_scatter_add(e: Elements, node: Node, at: Coordinates, mask: Value | 
     t = e.type(updates)
     monoid = Monoid(e.types, "add", t.dtype)
     lengths = node.params["window_dimensions"]
-    axes = [_Cover(e, *of_axis) for of_axis in _cover_arguments(node, t.shape, at)]
+    axes = [_Cover(e, *of_axis) for of_axis in _along_axes(node, t.shape, at)]
 
-    def step(steps: Coordinates, total: Value) -> Value:
-        windows, taps, checks = [], [], []
-        for axis, k in zip(axes, steps, strict=True):
-            window, tap, inside = axis.window(k)
-            windows.append(window)
-            taps.append(tap)
-            checks.append(inside)
-        inside = b.both(*checks)
+    total = b.variable(e.types.constant(b, 0, monoid.wide))
+
+    def nest(windows: Coordinates, taps: Coordinates, inside: Value | None) -> None:
+        if len(windows) < len(axes):
+            # along all axes but the last neighbours are mostly in the same windows: others need not be looked at
+            with b.when(inside):
+                axis = axes[len(windows)]
+                k = ix.axis("window", axis.count)
+                with b.loop(k):
+                    window, tap, inside = axis.window(k)
+                    nest((*windows, window), (*taps, tap), inside)
+            return
         reached = b.both(mask, inside)
-        chosen = b.op("eq", e.at(index, tuple(windows), reached), b.index(ix.linear(taps, lengths)), dtype=BOOL)
-        element = monoid.widen(b, e.at(updates, tuple(windows), reached))
-        return b.select(
-            b.op("and", chosen, inside) if inside is not None else chosen, monoid.combine(b, total, element), total
-        )
+        chosen = b.op("eq", e.at(index, windows, reached), b.index(ix.linear(taps, lengths)), dtype=BOOL)
+        element = monoid.widen(b, e.at(updates, windows, reached))
+        before = b.read(total)
+        wins = b.both(chosen, inside)
+        assert wins is not None
+        b.assign(total, b.select(wins, monoid.combine(b, before, element), before))
 
-    total = accumulate(b, [axis.count for axis in axes], e.types.constant(b, 0, monoid.wide), step)
-    return monoid.narrow(b, total)
-
-
-def _cover_arguments(node: Node, windows: Sequence[int], at: Coordinates) -> Any:
-    p = node.params
-    return zip(
-        at, windows, p["window_dimensions"], p["window_strides"], p["padding"], p["base_dilation"], p["window_dilation"],
-        strict=True,
-    )  # fmt: skip
+    nest((), (), None)
+    return monoid.narrow(b, b.read(total))
 
 
 class _Cover:

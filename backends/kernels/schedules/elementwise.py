@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from asgfn.graph.asg import Asg
 from backends.kernels import index as ix
-from backends.kernels.elements import Elements
-from backends.kernels.index import Index
+from backends.kernels.elements import Coordinates, Elements
+from backends.kernels.index import Digit, Index
 from backends.kernels.ir import BOOL, I32, Builder, Memory, Value
 from backends.kernels.loops import Loops, RegionLoops, find_loops
 from backends.kernels.lowering import Stage
 from backends.kernels.schedules.assembly import WIDE, assemble, bound, is_wide, store_elements
 from backends.kernels.schedules.rows_order import Order, find_order
 from backends.kernels.schedules.rows_team import Scratch
-from backends.kernels.schedules.simd_nest import SimdNest, is_plain, runs
+from backends.kernels.schedules.simd_nest import SimdNest, is_plain, over, runs
 from backends.kernels.target import Target
 
 THREADS = 256
@@ -68,6 +68,7 @@ class ElementwisePart:
         sizes = [t.size for t in asg.out_types]
         if target.simd:
             self.runs = [self._run(k) for k in range(len(sizes))]
+            self.steps = [self._step(k) for k in range(len(sizes))]
             blocks = zip(sizes, map(_block, self.runs), strict=True)
             self.groups = max(-(-size // block) for size, block in blocks)
             return
@@ -105,26 +106,85 @@ class ElementwisePart:
             length = math.prod(t.shape[axis:])
             if 2 * length < self.target.simd:
                 break
-            b, inner = Builder(), ix.axis("inner", length)
-            e, _ = bind(self.asg, b, self.target)
+            inner = ix.axis("inner", length)
             outer = tuple(ix.axis("outer", n) for n in t.shape[:axis])
-            for index in (*outer, inner):
-                b.set_axis(index, b.builtin("thread"))
-            e.at(self.asg.outputs[k], (*outer, *ix.coordinates(inner, t.shape[axis:])))
-            if all(is_plain(place, inner) for places in e.places.values() for place in places):
+            places = self._places(k, (*outer, *ix.coordinates(inner, t.shape[axis:])))
+            if all(is_plain(place, inner) for place in places):
                 return length
         last = t.shape[-1] if t.ndim else 1
         return last if 4 * last >= 3 * self.target.simd else t.size
 
+    def _places(self, k: int, at: Coordinates) -> list[Index]:
+        """Where memory is read for an element of a result."""
+        b = Builder()
+        e, _ = bind(self.asg, b, self.target)
+        for atom in dict.fromkeys(atom for i in at for atom in i.atoms()):
+            b.set_axis(Index({atom: 1}), b.builtin("thread"))
+        e.at(self.asg.outputs[k], at)
+        return [place for places in e.places.values() for place in places]
+
+    def _step(self, k: int) -> int:
+        """1; or a step along the last axis, if elements that far apart read memory at equal distances, and neighbours do
+        not: those of one window, say, and those of the next."""
+        t, length = self.asg.out_types[k], self.runs[k]
+        if not t.ndim or length != t.shape[-1] or _block(length) % length:
+            return 1
+        outer = tuple(ix.axis("outer", n) for n in t.shape[:-1])
+        inner = ix.axis("inner", length)
+        parting = [place for place in self._places(k, (*outer, inner)) if not is_plain(place, inner)]
+        steps = {a.step for place in parting for a in place.terms if isinstance(a, Digit)} - {1}
+        if len(steps) != 1 or 2 * length < min(steps) * self.target.simd:
+            return 1
+        (step,) = steps
+        every, first = ix.axis("every", -(-length // step)), ix.axis("first", step)
+        found = self._places(k, (*outer, every * step + first))
+        return step if all(is_plain(place, every) for place in found) else 1
+
     def _write_block(self, b: Builder, e: Elements, outputs: Sequence[Memory], group: Value) -> None:
         """A block of each result."""
-        for k, (t, length) in enumerate(zip(self.asg.out_types, self.runs, strict=True)):
+        for k, (t, length, step) in enumerate(zip(self.asg.out_types, self.runs, self.steps, strict=True)):
             block = b.constant(_block(length), I32)
             first = b.op("mul", group, block)
             stop = b.op("min", b.op("add", first, block), b.constant(t.size, I32))
+            if step > 1:
+                run = ix.axis("run", t.size // length)
+                with b.loop(run, start=over(b, first, length), stop=over(b, stop, length)):
+                    self._write_apart(b, e, outputs[k], k, ix.coordinates(run, t.shape[:-1]))
+                continue
             is_whole = _block(length) % length == 0
             with runs(b, self.target, t.size, length, (first, stop), is_whole) as flat:
                 store_elements(b, e, self.asg.outputs[k], outputs[k], [ix.coordinates(flat, t.shape)])
+
+    def _write_apart(self, b: Builder, e: Elements, output: Memory, k: int, outer: Coordinates) -> None:
+        """A run of a result: vectors of elements a step apart, as many as have neighbours together, exchange these."""
+        t, length, step, lanes = self.asg.out_types[k], self.runs[k], self.steps[k], self.target.simd
+        lane = ix.axis("lane", lanes)
+        b.set_axis(lane, b.builtin("thread"))
+
+        def write(block: Index, is_whole: bool) -> None:
+            found = []
+            for first in range(step):
+                column = (block * lanes + lane) * step + first
+                mask = None if is_whole else b.within(column, 0, length)
+                found.append(e.types.to_memory(b, e.at(self.asg.outputs[k], (*outer, column), mask), t.dtype))
+            for number in range(step):
+                column = block * (lanes * step) + lane + number * lanes
+                place = lane + number * lanes
+                sent = [b.op("subgroup_shuffle", x, b.index(place.digit(step))) for x in found]
+                element = sent[0]
+                for first in range(1, step):
+                    is_mine = b.op("eq", b.index(place.digit(1, step)), b.constant(first, I32), dtype=BOOL)
+                    element = b.select(is_mine, sent[first], element)
+                with b.when(None if is_whole else b.within(column, 0, length)):
+                    b.store(output, b.index(ix.linear((*outer, column), t.shape)), element)
+
+        whole, rest = divmod(length, lanes * step)
+        block = ix.axis("block", max(whole, 1))
+        if whole:
+            with b.loop(block):
+                write(block, True)
+        if rest:
+            write(ix.constant(whole), False)
 
     def _write(self, b: Builder, e: Elements, outputs: Sequence[Memory], number: Value) -> None:
         """Each result in its own order: results of one size together."""
