@@ -75,6 +75,68 @@ def test_forward_and_gradients(case: Any, dtype: Any) -> None:
         agree(lambda x, w, g: asgfn.vjp(lambda w: conv(x, w), w)[1](g)[0], x, w, g)
 
 
+# image, groups, features and channels a group, kernel, stride, padding, dilation
+LAST = [
+    ((9, 11), 16, 1, 1, (3, 3), (1, 1), [(1, 1), (1, 1)], (1, 1)),
+    ((10, 8), 37, 1, 1, (3, 3), (2, 2), [(1, 1), (1, 1)], (1, 1)),
+    ((10, 12), 64, 1, 1, (3, 3), (2, 2), [(0, 1), (0, 1)], (1, 1)),
+    ((7, 9), 20, 2, 1, (5, 3), (1, 2), [(2, 2), (0, 2)], (1, 2)),
+    ((8, 7), 16, 3, 2, (3, 2), (1, 1), [(1, 1), (0, 0)], (1, 1)),
+    ((9, 9), 32, 1, 1, (7, 7), (1, 1), [(3, 3), (3, 3)], (1, 1)),
+    ((70,), 128, 1, 1, (5,), (2,), [(2, 2)], (1,)),
+    ((4, 5, 6), 18, 1, 1, (3, 2, 3), (1, 2, 2), [(1, 1), (0, 0), (1, 0)], (1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("case", LAST, ids=str)
+def test_channels_last(case: Any, dtype: Any) -> None:
+    space, groups, features, channels, kernel, stride, padding, dilation = case
+    rng = np.random.default_rng(0)
+    letters = "DHW"[3 - len(space) :]
+    numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+    with asgfn.enable_x64(dtype is np.float64):
+        x = rng.standard_normal((3, *space, groups * channels)).astype(dtype)
+        w = rng.standard_normal((*kernel, channels, groups * features)).astype(dtype)
+
+        def conv(x: Any, w: Any) -> Any:
+            return lax.conv_general_dilated(
+                x, w, stride, padding, rhs_dilation=dilation, dimension_numbers=numbers, feature_group_count=groups
+            )
+
+        agree(lambda x, w: asgfn.numpy.tanh(conv(x, w) + 1.0), x, w)
+        g = np.asarray(jit(conv, backend="numpy")(x, w))
+        agree(lambda x, w, g: asgfn.vjp(lambda x: conv(x, w), x)[1](g)[0], x, w, g)
+        agree(lambda x, w, g: asgfn.vjp(lambda w: conv(x, w), w)[1](g)[0], x, w, g)
+
+
+@pytest.mark.parametrize("case", CASES[:6] + LAST[:2], ids=str)
+def test_transposed(case: Any) -> None:
+    """The image is spread out: positions see some of the taps only, and so does the gradient of these."""
+    space, groups, kernel = case[0], 16, case[4]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, *space, groups)).astype(np.float32)
+    w = rng.standard_normal((*kernel, 1, groups)).astype(np.float32)
+    for numbers, order in [(("NHWC", "HWIO", "NHWC"), (0, 1, 2, 3)), (("NCHW", "HWIO", "NCHW"), (0, 3, 1, 2))]:
+        image = np.ascontiguousarray(x.transpose(order))
+
+        def conv(x: Any, w: Any, numbers: Any = numbers) -> Any:
+            return lax.conv_general_dilated(
+                x,
+                w,
+                (1, 1),
+                [(2, 2), (1, 2)],
+                lhs_dilation=(2, 3),
+                dimension_numbers=numbers,
+                feature_group_count=groups,
+            )
+
+        agree(conv, image, w)
+        g = np.asarray(jit(conv, backend="numpy")(image, w))
+        agree(lambda x, w, g, conv=conv: asgfn.vjp(lambda x: conv(x, w), x)[1](g)[0], image, w, g)
+        agree(lambda x, w, g, conv=conv: asgfn.vjp(lambda w: conv(x, w), w)[1](g)[0], image, w, g)
+
+
 def test_what_follows_is_computed_in_the_same_kernel() -> None:
     conv, x, w = operands(CASES[1], np.float32)
     scale = np.arange(4, dtype=np.float32).reshape(4, 1, 1)

@@ -26,6 +26,7 @@ from backends.kernels.schedules.contraction_direct import direct, skinny, sum_pa
 from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region, partial_sums
 from backends.kernels.schedules.matmul import matmul
 from backends.kernels.schedules.matmul_tensor import matmul_tensor
+from backends.kernels.schedules.simd_groups import simd_groups
 from backends.kernels.schedules.simd_product import simd_product
 from backends.kernels.schedules.simd_taps import simd_taps
 from backends.kernels.schedules.simd_windows import simd_windows
@@ -34,6 +35,8 @@ from backends.kernels.schedules.tensor_pieces import pieces_of
 from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, TensorTile, Tile
 from backends.kernels.target import Target
 
+# plans for processors with vectors, by whoever can make one first
+SIMD = (simd_groups, simd_windows, simd_taps, simd_product)
 # a convolution's kernel is brought into another order if it has so many output features, used so many times
 PACKED_FEATURES = 16
 PACKED_USES = 1024
@@ -54,7 +57,7 @@ def plan(asg: Asg, target: Target) -> Plan | None:
     if not region.is_aligned:
         return _in_two(asg, region, target)
     if target.simd:
-        return simd_windows(region, target) or simd_taps(region, target) or simd_product(region, target)
+        return next(filter(None, (make(region, target) for make in SIMD)), None)
     problem = problem_of(region, target)
     schedule = choose(problem, target, target.measured.get(problem.key()))
     found = scheduled(region, schedule, target)

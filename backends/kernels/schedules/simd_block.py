@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
-from backends.kernels.ir import F32, I32, Builder, Memory, Value
+from backends.kernels.ir import F32, I32, SIZES, Builder, Memory, Value
+from backends.kernels.lowering import Plan, constants_of
 from backends.kernels.schedules.contraction_problem import Side
 from backends.kernels.schedules.contraction_region import Region, RegionKernel
 from backends.kernels.schedules.simd_nest import Piece, is_plain, runs
@@ -65,6 +67,7 @@ class BlockWriter:
 
     Attributes:
         tile: rows and columns of a product that the library keeps in registers.
+        registers: how many vectors of sums stay there.
         batch: the block's index of the batch.
         m0, m1, n0, n1: first and stop of its rows and columns.
     """
@@ -83,6 +86,7 @@ class BlockWriter:
         self.dtype = kernel.work.register
         self.lanes = target.simd
         self.tile = target.tile(self.dtype)
+        self.registers = math.prod(self.tile) * SIZES[self.dtype] // (4 * self.lanes)
 
     # ------------------------------------------------------------------ numbers
     def number(self, n: int) -> Value:
@@ -163,3 +167,10 @@ class BlockWriter:
                 column = b.op("sub", self.at(n, columns), self.n0)
                 total = b.load(block, b.op("add", row, column))
                 self.kernel.finish([(self.batch, m, n)], [total])
+
+    def plan_of(self, grid: tuple[int, int, int]) -> Plan:
+        """The plan that is this kernel, with such a grid."""
+        p, asg = self.p, self.region.asg
+        name = asg.name or self.region.node.primitive.name
+        stage = self.kernel.stage(name, self.lanes, grid, flops=2.0 * p.b * p.m * p.n * p.k)
+        return Plan((stage,), constants_of(asg, self.target))

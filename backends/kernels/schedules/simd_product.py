@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from backends.kernels import index as ix
 from backends.kernels.ir import BOOL, Memory, Value
-from backends.kernels.lowering import Plan, constants_of
+from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Contraction, Side
 from backends.kernels.schedules.contraction_region import Region, group_number
 from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_of
@@ -168,10 +168,7 @@ class _Writer(BlockWriter):
         if len(p.columns.sizes) < 2 or (cut.columns % length and cut.columns != p.n):
             length = p.n
         self.finish(block, stride, length, cut.columns % length == 0)
-        name = self.region.asg.name or self.region.node.primitive.name
-        flops = 2.0 * p.b * p.m * p.n * p.k
-        stage = self.kernel.stage(name, self.lanes, grid, flops=flops)
-        return Plan((stage,), constants_of(self.region.asg, self.target))
+        return self.plan_of(grid)
 
     def _buffer(self, free: int) -> Memory:
         return self.b.workgroup_memory(self.dtype, free * self.cut.depth)

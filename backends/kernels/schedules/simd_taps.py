@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
-from backends.kernels.ir import F16, SIZES, Memory, Value
-from backends.kernels.lowering import Plan, constants_of
+from backends.kernels.ir import F16, Memory, Value
+from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Contraction, Sizes
 from backends.kernels.schedules.contraction_region import Region, group_number
 from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, strides_of
-from backends.kernels.schedules.simd_windows_cut import Box, boxes, seen
+from backends.kernels.schedules.simd_windows_cut import Box, boxes, divisor, equal_boxes, seen
 from backends.kernels.schedules.simd_windows_image import Image, image_of, in_order_of_result, sum_of
 from backends.kernels.target import Target
 
@@ -118,11 +118,6 @@ def positions_of(
     return next(enough, fitting[-1] if fitting else None)
 
 
-def divisor(n: int, most: int) -> int:
-    """The largest one that is not larger than that."""
-    return max(k for k in range(1, most + 1) if n % k == 0)
-
-
 class _Writer(BlockWriter):
     """What both kernels have in common.
 
@@ -131,7 +126,6 @@ class _Writer(BlockWriter):
         layout: of the image in memory.
         pitches: distances of neighbouring positions, along each axis, in the flat space.
         length: how many places of the flat space a box of positions is within.
-        registers: how many vectors of sums stay in registers.
     """
 
     def __init__(self, region: Region, target: Target, image: Image, box: Box, taps: Sizes):
@@ -143,8 +137,6 @@ class _Writer(BlockWriter):
             for axis in range(len(box.sizes))
         )
         self.length = 1 + sum((n - 1) * pitch for n, pitch in zip(box.lengths, self.pitches, strict=True))
-        rows, columns = self.tile
-        self.registers = rows * columns * SIZES[self.dtype] // (4 * self.lanes)
 
     def batch_and_piece(self, pieces: int) -> tuple[Index, tuple[int, int, int]]:
         """The number of a workgroup's box, and the grid; sets which of the batch it is."""
@@ -221,12 +213,6 @@ class _Writer(BlockWriter):
                 loops.enter_context(self.b.loop(axis, unroll=math.prod(self.taps[k:]) <= UNROLLED))
             yield axes
 
-    def plan_of(self, grid: tuple[int, int, int]) -> Plan:
-        p, asg = self.p, self.region.asg
-        name = asg.name or self.region.node.primitive.name
-        stage = self.kernel.stage(name, self.lanes, grid, flops=2.0 * p.b * p.m * p.n * p.k)
-        return Plan((stage,), constants_of(asg, self.target))
-
 
 class _OfPositions(_Writer):
     """Vectors of positions are summed over taps."""
@@ -290,16 +276,7 @@ class _OfTaps(_Writer):
     def __init__(self, region: Region, target: Target, image: Image, box: Box):
         super().__init__(region, target, image, box, region.product.rows.sizes)
         self.together = divisor(self.p.n, 2)
-        self.tile_of_taps = self._tile_of_taps()
-
-    def _tile_of_taps(self) -> Box:
-        """Taps whose sums are in registers at a time."""
-        taps, most = self.taps, max(1, self.registers // self.together)
-        axis, inner = len(taps) - 1, 1
-        while axis and inner * taps[axis] <= most:
-            inner *= taps[axis]
-            axis -= 1
-        return Box(taps, axis, divisor(taps[axis], most // inner))
+        self.tile_of_taps = equal_boxes(self.taps, self.registers // self.together)
 
     def plan(self) -> Plan:
         b, p = self.b, self.p

@@ -17,7 +17,7 @@ from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, I32, Memory, Value
-from backends.kernels.lowering import Plan, constants_of
+from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Sizes
 from backends.kernels.schedules.contraction_region import Region, group_number
 from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_at, strides_of
@@ -121,9 +121,7 @@ class _Writer(BlockWriter):
             self.finish(turned, rows, length, self.m.length % length == 0)
         else:
             self.finish(block, stride, p.n, self.width == p.n)
-        name = self.region.asg.name or self.region.node.primitive.name
-        stage = self.kernel.stage(name, self.lanes, grid, flops=2.0 * p.b * p.m * p.n * p.k)
-        return Plan((stage,), constants_of(self.region.asg, self.target))
+        return self.plan_of(grid)
 
     def _named(self, name: str, size: int, number: Index) -> Index:
         """An axis that has this number."""

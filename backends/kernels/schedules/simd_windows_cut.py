@@ -74,6 +74,20 @@ def _share(size: int, most: int) -> int:
     return math.ceil(size / math.ceil(size / most)) if size else 1
 
 
+def divisor(n: int, most: int) -> int:
+    """The largest one that is not larger than that."""
+    return max(k for k in range(1, most + 1) if n % k == 0)
+
+
+def equal_boxes(sizes: Sizes, most: int) -> Box:
+    """Boxes of no more than so many elements, all of one length."""
+    axis, inner = len(sizes) - 1, 1
+    while axis and inner * sizes[axis] <= most:
+        inner *= sizes[axis]
+        axis -= 1
+    return Box(sizes, axis, divisor(sizes[axis], max(1, most // inner)))
+
+
 def boxes(sizes: Sizes) -> Iterator[Box]:
     """Ways to cut some axes."""
     for axis, size in enumerate(sizes):
