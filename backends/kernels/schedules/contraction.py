@@ -36,7 +36,7 @@ from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, Ten
 from backends.kernels.target import Target
 
 # plans for processors with vectors, by whoever can make one first
-SIMD = (simd_groups, simd_windows, simd_taps, simd_product)
+SIMD = (simd_groups, simd_taps, simd_windows, simd_product)
 # a convolution's kernel is brought into another order if it has so many output features, used so many times
 PACKED_FEATURES = 16
 PACKED_USES = 1024

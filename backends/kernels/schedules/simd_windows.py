@@ -40,7 +40,7 @@ def simd_windows(region: Region, target: Target) -> Plan | None:
     is_turned = p.columns.is_image
     p = p.swapped() if is_turned else p
     image = image_of(p)
-    if image is None or 2 * p.n <= target.simd or strides_of(region, p.rows) is not None:
+    if image is None or 2 * p.n < target.simd or strides_of(region, p.rows) is not None:
         return None
     shared = [image.is_shared(axis) for axis in range(len(p.depth))]
     if is_turned and not any(shared) and p.useful == 1.0 and p.rows.sizes[-1] >= target.simd:
