@@ -122,7 +122,7 @@ class _Writer(BlockWriter):
     """What both kernels have in common.
 
     Attributes:
-        positions, taps: the axes that these are made of.
+        taps: lengths of the axes that these are made of.
         layout: of the image in memory.
         pitches: distances of neighbouring positions, along each axis, in the flat space.
         length: how many places of the flat space a box of positions is within.
