@@ -348,35 +348,44 @@ def test_blocks_for_threads() -> None:
     assert cut(shape, 64, 3072, 768, 2, False).packing
 
 
+@pytest.mark.parametrize("product, how", [("gemm", "direct"), ("gemm_windows", "windows")])
 @pytest.mark.parametrize("scalar", TYPES)
-def test_strips_can_be_done_one_by_one(scalar: str) -> None:
+def test_strips_can_be_done_one_by_one(scalar: str, product: str, how: str) -> None:
     shape = host_shape(scalar)
     suffix = {"float": "f32", "double": "f64"}[scalar]
-    texts = gemm_functions(shape)
-    names = [f"gemm_{suffix}_rows_{n}" for n in range(1, shape.mr + 1)]
+    texts = gemm_functions(shape) | windows_functions(shape)
+    names = [f"{product}_{suffix}_rows_{n}" for n in range(1, shape.mr + 1)]
     texts |= {any_rows(names[0]): one_by_one(shape, texts[names[0]])} | {n: unasked(n, texts[n]) for n in names}
-    call = ctypes.CFUNCTYPE(None, *SIGNATURES["gemm"])(Engine().compile(texts)[f"gemm_{suffix}"])
+    call = ctypes.CFUNCTYPE(None, *SIGNATURES[product])(Engine().compile(texts)[f"{product}_{suffix}"])
     for a_order in "CF":
         rng = np.random.default_rng(3)
         a = np.asarray(rng.normal(size=(3 * shape.mr - 1, 70)), TYPES[scalar], order=a_order)  # type: ignore[call-overload]
         b = rng.normal(size=(70, 5 * shape.nr + 3)).astype(TYPES[scalar])
         want, got = (np.zeros((len(a), b.shape[1]), a.dtype) for _ in range(2))
-        _product(_functions(scalar, "host"), a, b, want)
-        _product((shape, {"gemm": call}), a, b, got)
+        _product(_functions(scalar, "host"), a, b, want, how=how)
+        _product((shape, {product: call}), a, b, got, how=how)
         np.testing.assert_array_equal(got, want)
 
 
-def _kernel_of(f: Callable[..., Any], *shapes: tuple[int, ...]) -> Any:
+def _strips(f: Callable[..., Any], *shapes: tuple[int, ...], product: str = "gemm") -> set[int]:
+    """The sizes of the strips that the kernel of a function declares."""
     types = [asgfn.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     compiled = asgfn.jit(f, backend="cpu").lower(*types).compile()
-    (kernel,) = (k for k in compiled.kernels if k.kind == "contraction")
-    return kernel
+    (kernel,) = (k for k in compiled.kernels if re.search("call void @gemm_", k.code))
+    return {int(n) for n in re.findall(rf"declare void @{product}_f32_rows_(\d+)\(\)", kernel.code)}
 
 
 def test_a_kernel_says_which_strips_it_has() -> None:
     mr = host_shape("float").mr
     for rows, rest in ((8 * mr, 0), (8 * mr + 3, 3), (2, 2)):
-        kernel = _kernel_of(lambda a, b: a @ b, (rows, 300), (300, 500))
-        sizes = {int(n) for n in re.findall(r"declare void @gemm_f32_rows_(\d+)\(\)", kernel.code)}
+        sizes = _strips(lambda a, b: a @ b, (rows, 300), (300, 500))
         assert not rest or rest in sizes
         assert sizes <= {rest, mr} or rows < mr
+
+
+def test_a_convolution_says_which_strips_it_has() -> None:
+    shape = host_shape("float")
+    convolve = lambda x, w: asgfn.lax.conv_general_dilated(x, w, (1, 1), "SAME")
+    for features in (shape.nr, shape.nr + shape.lanes):
+        sizes = _strips(convolve, (64, 32, 14, 14), (features, 32, 3, 3), product="gemm_windows")
+        assert sizes & {shape.mr, shape.joined_rows} and len(sizes) < shape.mr // 2

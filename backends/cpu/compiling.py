@@ -39,7 +39,7 @@ class Code(NamedTuple):
 def code_of(kernel: Kernel, bits: int) -> Code:
     """The code of a kernel; layers of a network share it."""
     printed = print_kernel(kernel, "kernel", bits)
-    strips = {f"declare void @{name}()" for name in strips_of(kernel, lambda dtype: product_shape(dtype).mr)}
+    strips = {f"declare void @{name}()" for name in strips_of(kernel, product_shape)}
     text = "".join(sorted(line + "\n" for line in printed.declared | strips)) + printed.text
     name = "k" + hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
     return Code(name, text.replace("@kernel(", f"@{name}("), printed.scratch)
@@ -58,7 +58,7 @@ def machine(begin: Begin) -> Machine:
 
     def begin_kernel(kernel: Kernel) -> None:
         code = code_of(kernel, vector_bits())
-        begin({code.name: code.text} | called_by([code.text]))
+        begin({code.name: code.text} | called_by([code.text], complete=False))
 
     return Machine("the compiled CPU", host_target(), _write, recognise=recognise, begin=begin_kernel)
 

@@ -8,6 +8,12 @@ from backends.llvm.gemm_text import Text
 SUFFIX = {"float": "f32", "double": "f64"}
 
 
+def listed(text: Text, table: str, number: str | int) -> str:
+    """An entry of a table of places."""
+    entry = text.op(f"load i32, ptr {text.at('i32', table, number)}, align 4")
+    return text.op(f"sext i32 {entry} to i64")
+
+
 class Machine:
     """Vector instructions in a function's text, by what the host has."""
 

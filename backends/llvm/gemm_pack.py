@@ -29,12 +29,12 @@ def pack_b(shape: GemmShape) -> str:
     def place(row: str, column: str) -> str:
         return t.at(scalar, "%source", t.add(t.mul(row, "%stride_k"), t.mul(column, "%stride_n")))
 
-    # each writes some groups of a vector's width of the panel's columns, for some steps of k
-    def rows(groups: range, first: str, end: str, column: str, panel: str) -> Sequence[str]:
+    # each writes some columns of a panel, as many as a vector or as the panel has, for some steps of k
+    def rows(groups: int, first: str, end: str, column: str, panel: str) -> Sequence[str]:
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
             machine.prefetch(t.at(scalar, source, ahead))
-            for group in groups:
+            for group in range(groups):
                 value = machine.load(t.at(scalar, source, group * lanes), lanes)
                 machine.store(value, t.at(scalar, target, group * lanes), lanes)
             return [t.at(scalar, source, "%stride_k"), t.at(scalar, target, nr)]
@@ -45,28 +45,25 @@ def pack_b(shape: GemmShape) -> str:
         t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", start)], row)
         return ()
 
-    def turned(groups: range, first: str, end: str, column: str, panel: str) -> Sequence[str]:
+    def turned(first: str, end: str, column: str, panel: str) -> Sequence[str]:
         """As many steps of k as 128 bits hold, turned in registers; single elements where they do not fit."""
 
         def steps(p: str, _: list[str]) -> Sequence[str]:
-            target = t.at(scalar, panel, t.mul(p, nr))
-            for group in groups:
-                source = place(p, t.add(column, group * lanes))
-                pieces = [
-                    machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), piece) for j in range(lanes)
-                ]
-                lines = [joined(t, scalar, piece, pieces[j::piece]) for j in range(piece)]
-                for u, line in enumerate(turned_squares(t, machine.kind(lanes), lanes, lines)):
-                    machine.store(line, t.at(scalar, target, u * nr + group * lanes), lanes)
+            source, target = place(p, column), t.at(scalar, panel, t.mul(p, nr))
+            pieces = [
+                machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), piece) for j in range(lanes)
+            ]
+            lines = [joined(t, scalar, piece, pieces[j::piece]) for j in range(piece)]
+            for u, line in enumerate(turned_squares(t, machine.kind(lanes), lanes, lines)):
+                machine.store(line, t.at(scalar, target, u * nr), lanes)
             return ()
 
         t.loop(first, t.sub(end, piece - 1), piece, (), steps)
         length = t.sub(end, first)
-        return single(groups, t.add(first, t.sub(length, t.op(f"urem i64 {length}, {piece}"))), end, column, panel)
+        return single(t.add(first, t.sub(length, t.op(f"urem i64 {length}, {piece}"))), end, column, panel)
 
-    def single(groups: range, first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        begin, stop = groups[0] * lanes, (groups[-1] + 1) * lanes
-        there = t.most(t.least(t.sub("%n", column), stop), begin)
+    def single(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        there = t.most(t.least(t.sub("%n", column), lanes), 0)
 
         def row(p: str, _: list[str]) -> Sequence[str]:
             start = place(p, column)
@@ -80,52 +77,34 @@ def pack_b(shape: GemmShape) -> str:
                 machine.store("0.0", t.at(scalar, target, j), 1)
                 return ()
 
-            t.loop(begin, there, 1, (), element)
-            t.loop(there, stop, 1, (), zero)
+            t.loop(0, there, 1, (), element)
+            t.loop(there, lanes, 1, (), zero)
             return ()
 
         t.loop(first, end, 1, (), row)
-        return ()
-
-    def zeros(groups: range, first: str, end: str, panel: str) -> Sequence[str]:
-        def row(p: str, _: list[str]) -> Sequence[str]:
-            target = t.at(scalar, panel, t.mul(p, nr))
-            for group in groups:
-                machine.store("zeroinitializer", t.at(scalar, target, group * lanes), lanes)
-            return ()
-
-        t.loop(first, end, 1, (), row)
-        return ()
-
-    def as_it_lies(groups: range, whole: str, *arguments: str) -> Sequence[str]:
-        t.when(
-            t.both(whole, rows_lie),
-            lambda: rows(groups, *arguments),
-            lambda: t.when(
-                t.both(whole, columns_lie), lambda: turned(groups, *arguments), lambda: single(groups, *arguments)
-            ),
-        )
         return ()
 
     def over_k(first: str, _: list[str]) -> Sequence[str]:
         end = t.least(t.add(first, step), "%k")
 
         def panel(column: str, pointers: list[str]) -> Sequence[str]:
-            arguments = (first, end, column, pointers[0])
-            whole = t.op(f"icmp sle i64 {t.add(column, nr)}, %n")
+            def group(j: str, _: list[str]) -> Sequence[str]:
+                arguments = (first, end, t.add(column, j), t.at(scalar, pointers[0], j))
+                whole = t.op(f"icmp sle i64 {t.add(arguments[2], lanes)}, %n")
 
-            def by_groups() -> Sequence[str]:
-                for group in range(shape.groups):
-                    one = range(group, group + 1)
-                    whole = t.op(f"icmp sle i64 {t.add(column, (group + 1) * lanes)}, %n")
-                    t.when(
-                        t.less(t.add(column, group * lanes), "%n"),
-                        lambda one=one, whole=whole: as_it_lies(one, whole, *arguments),  # type: ignore[misc]
-                        lambda one=one: zeros(one, first, end, pointers[0]),  # type: ignore[misc]
-                    )
+                def otherwise() -> Sequence[str]:
+                    t.when(t.both(whole, rows_lie), lambda: rows(1, *arguments), lambda: single(*arguments))
+                    return ()
+
+                t.when(t.both(whole, columns_lie), lambda: turned(*arguments), otherwise)
                 return ()
 
-            t.when(whole, lambda: as_it_lies(range(shape.groups), whole, *arguments), by_groups)
+            def by_groups() -> Sequence[str]:
+                t.loop(0, nr, lanes, (), group)
+                return ()
+
+            whole = t.op(f"icmp sle i64 {t.add(column, nr)}, %n")
+            t.when(t.both(whole, rows_lie), lambda: rows(shape.groups, first, end, column, pointers[0]), by_groups)
             return [t.at(scalar, pointers[0], size)]
 
         t.loop(0, "%n", nr, [("ptr", "%target")], panel)

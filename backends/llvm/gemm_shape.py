@@ -68,6 +68,11 @@ class GemmShape:
         """Whether a last panel and a single vector after it are computed together, as even tiles."""
         return self.groups == 3 and self.vectors.masks is not None
 
+    @property
+    def joined_rows(self) -> int:
+        """How many rows a tile of a panel and a vector has."""
+        return self.mr * self.groups // (self.groups + 1)
+
     @staticmethod
     def of(scalar: str, vectors: Vectors, caches: tuple[int, int] | None = None) -> GemmShape:
         """The tile for a host's registers: as many sums as there is room for beside a row of b and an element of a."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backends.llvm.gemm_machine import SUFFIX, Machine
+from backends.llvm.gemm_machine import SUFFIX, Machine, listed
 from backends.llvm.gemm_shape import LONG, GemmShape
 from backends.llvm.gemm_text import Text
 
@@ -41,9 +41,7 @@ class Strip:
 
     def write(self) -> str:
         t, shape = self.text, self.shape
-        places = [
-            self._listed("%rows", i) if self.windows else t.mul("%a_row", i) if i else 0 for i in range(self.rows)
-        ]
+        places = [listed(t, "%rows", i) if self.windows else t.mul("%a_row", i) if i else 0 for i in range(self.rows)]
         self.a_rows = [t.at(shape.scalar, "%a", place) for place in places]
         self.c_rows = [t.mul("%c_row", i) if i else "0" for i in range(self.rows)]
         # few rows take several panels at once: enough independent sums to keep the units busy
@@ -85,12 +83,6 @@ class Strip:
         for first in range(0, len(columns), width):
             self._tile(columns[first : first + width], b, c)
         return ()
-
-    def _listed(self, table: str, number: str | int) -> str:
-        """An entry of a table of places."""
-        t = self.text
-        entry = t.op(f"load i32, ptr {t.at('i32', table, number)}, align 4")
-        return t.op(f"sext i32 {entry} to i64")
 
     def _stream(self, sums: str) -> Sequence[str]:
         """One row with a wide b in rows: reads four long pieces of rows at a time, as memory likes it, and keeps the
@@ -221,7 +213,7 @@ class Strip:
         def step(p: str, values: list[str]) -> Sequence[str]:
             in_a, in_b, *sums = values
             if self.windows:
-                in_a = self._listed(t.op(f"inttoptr i64 {p} to ptr"), 0)
+                in_a = listed(t, t.op(f"inttoptr i64 {p} to ptr"), 0)
             starts = [t.at(shape.scalar, panel, in_b) for panel in panels]
             vectors = [
                 machine.load(t.at(shape.scalar, starts[column.panel], column.offset), column.width, column.mask)

@@ -32,7 +32,7 @@ class _WindowsProduct(Product):
         height = str(shape.mr)
         if shape.joins:  # so many rows that their columns are a single tile: it reads b but once
             alone = t.both(t.less(str(shape.nr), columns), t.op(f"icmp sle i64 {columns}, {shape.nr + shape.lanes}"))
-            height = t.select(alone, "i64", shape.mr * shape.groups // (shape.groups + 1), shape.mr)
+            height = t.select(alone, "i64", shape.joined_rows, shape.mr)
 
         def strip(i: str, _: list[str]) -> Sequence[str]:
             self.strip(

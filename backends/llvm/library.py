@@ -14,7 +14,7 @@ from backends.llvm.host import host
 from backends.programs.cache import version
 from backends.programs.disk import kept
 
-_STRIP = re.compile(r"gemm_f\d\d_rows_\d+")
+_STRIP = re.compile(r"(?P<product>gemm(?:_windows)?_(?P<dtype>f\d\d))_rows_\d+")
 _TYPE = re.compile(r"(?:gemm|gemv|pack|turn)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
@@ -41,9 +41,14 @@ def _products(dtype: str) -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def called_by(texts: Iterable[str]) -> dict[str, str]:
+def called_by(texts: Iterable[str], complete: bool = True) -> dict[str, str]:
     """The functions of the library that some functions declare, and those that these call, by name. Of strips only the sizes
-    that are declared have a function made for them (see `strips`)."""
+    that are declared have a function made for them (see `strips`).
+
+    Arguments:
+        complete: whether these are all functions of a program. Otherwise what does the other strips is left out: it depends on
+            which strips all of them declare.
+    """
     asked = set().union(*map(declared, texts))
     found: dict[str, str] = {}
     waiting = sorted(asked)
@@ -51,19 +56,22 @@ def called_by(texts: Iterable[str]) -> dict[str, str]:
         name = waiting.pop()
         kind = _TYPE.fullmatch(name)
         if kind is not None and name not in found:
-            functions = _products(kind[1])
-            fast = frozenset(n for n in asked if n in functions and _STRIP.fullmatch(n))
-            found[name] = functions[name] if name in fast or not _STRIP.fullmatch(name) else _slow(kind[1], fast)
-            waiting += sorted(declared(found[name]))
+            strip = _STRIP.fullmatch(name)
+            if strip is None or name in asked:
+                found[name] = _products(kind[1])[name]
+            elif complete:
+                fast = frozenset(other for other in asked if other.startswith(f"{strip['product']}_rows_"))
+                found[name] = _slow(strip["product"], strip["dtype"], fast)
+            waiting += sorted(declared(found.get(name, "")))
     return found
 
 
 @lru_cache(maxsize=64)
-def _slow(dtype: str, fast: frozenset[str]) -> str:
-    """The module of the functions for strips of other sizes than those that are fast."""
+def _slow(product: str, dtype: str, fast: frozenset[str]) -> str:
+    """The module of the functions for a product's strips of other sizes than those that are fast."""
     from backends.llvm import strips
 
     functions = _products(dtype)
-    one = strips.one_by_one(product_shape(dtype), functions[f"gemm_{dtype}_rows_1"])
-    others = [name for name in functions if _STRIP.fullmatch(name) and name not in fast]
+    one = strips.one_by_one(product_shape(dtype), functions[f"{product}_rows_1"])
+    others = [name for name in functions if name.startswith(f"{product}_rows_") and name not in fast]
     return one_module([one, *(strips.unasked(name, functions[name]) for name in others)])

@@ -7,35 +7,56 @@ told from how its rows are computed; other sizes are done element by element, sh
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from backends.kernels.ir import Call, If, Kernel, Loop, Value
-from backends.llvm.gemm_machine import Machine
+from backends.llvm.gemm_machine import Machine, listed
 from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
-_PRODUCT = re.compile(r"gemm_(f\d\d)")
+_PRODUCT = re.compile(r"gemm(?P<windows>_windows)?_(?P<dtype>f\d\d)")
+_EXACT: dict[str, Callable[[int, int], int]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "min": min,
+    "max": max,
+}
 _HEAD = re.compile(r"^define void @(?P<name>\w+_rows_(?P<rows>\d+))\((?P<parameters>.*?)\)", re.MULTILINE)
 
 
-def strips_of(kernel: Kernel, whole_rows: Callable[[str], int]) -> frozenset[str]:
+def strips_of(kernel: Kernel, shape_of: Callable[[str], GemmShape]) -> frozenset[str]:
     """The names of the functions for the strips that a kernel's products have.
 
     Arguments:
-        whole_rows: how many rows a whole strip has, for a type ("f32", "f64").
+        shape_of: how products are tiled, for a type ("f32", "f64").
     """
     found: set[str] = set()
     for call in _calls(kernel.body):
         product = _PRODUCT.fullmatch(call.function)
         if product is not None:
-            rows, mr = call.values()[0], whole_rows(product[1])
-            sizes = {rest for rest in _rests(rows, mr) if rest}
-            if rows.op != "constant" or rows.attr >= mr:
-                sizes.add(mr)
-            found |= {f"gemm_{product[1]}_rows_{size}" for size in sizes}
+            rows, columns, *_ = call.values()
+            shape = shape_of(product["dtype"])
+            for height in _heights(columns, shape) if product["windows"] else {shape.mr}:
+                sizes = {rest for rest in _rests(rows, height) if rest}
+                exact = _exact(rows)
+                if exact is None or exact >= height:
+                    sizes.add(height)
+                found |= {f"{call.function}_rows_{size}" for size in sizes}
     return frozenset(found)
+
+
+def _heights(columns: Value, shape: GemmShape) -> frozenset[int]:
+    """How many rows a whole strip of windows may have; see `gemm_windows`."""
+    if not shape.joins or all(not 0 < rest <= shape.lanes for rest in _rests(columns, shape.nr)):
+        return frozenset({shape.mr})
+    exact = _exact(columns)
+    if exact is None:
+        return frozenset({shape.mr, shape.joined_rows})
+    return frozenset({shape.joined_rows if shape.nr < exact <= shape.nr + shape.lanes else shape.mr})
 
 
 def _calls(body: Sequence[Any]) -> Iterator[Call]:
@@ -49,10 +70,24 @@ def _calls(body: Sequence[Any]) -> Iterator[Call]:
             yield from _calls(statement.otherwise)
 
 
+def _exact(value: Value) -> int | None:
+    """An integer that is always the same, such as the length of pieces that are all whole."""
+    if value.op == "constant":
+        return value.attr
+    if value.op not in _EXACT:
+        return None
+    a, b = value.args
+    if value.op == "sub" and a.op == "add" and b in a.args:
+        return _exact(a.args[a.args[0] is b])
+    x, y = _exact(a), _exact(b)
+    return None if x is None or y is None else _EXACT[value.op](x, y)
+
+
 def _rests(value: Value, of: int) -> frozenset[int]:
     """What may be left of an integer when it is divided by another one."""
-    if value.op == "constant":
-        return frozenset({value.attr % of})
+    exact = _exact(value)
+    if exact is not None:
+        return frozenset({exact % of})
     if value.op in ("min", "max"):
         a, b = (_rests(x, of) for x in value.args)
         return a | b
@@ -85,18 +120,20 @@ def one_by_one(shape: GemmShape, text: str) -> str:
     order."""
     head = _HEAD.search(text)
     assert head is not None
-    scalar = shape.scalar
-    t = Text(f"define void @{any_rows(head['name'])}(i64 %rows, {head['parameters']}) nounwind")
+    scalar, has_tables = shape.scalar, "%depths" in head["parameters"]
+    t = Text(f"define void @{any_rows(head['name'])}(i64 %count, {head['parameters']}) nounwind")
     machine = Machine(t, shape)
 
     def row(i: str, _: list[str]) -> Sequence[str]:
-        a, c = (t.at(scalar, f"%{x}", t.mul(f"%{x}_row", i)) for x in "ac")
+        a = t.at(scalar, "%a", listed(t, "%rows", i) if has_tables else t.mul("%a_row", i))
+        c = t.at(scalar, "%c", t.mul("%c_row", i))
 
         def column(j: str, _: list[str]) -> Sequence[str]:
             b = t.at(scalar, "%b", t.add(t.mul(t.div(j, shape.nr), "%b_panel"), t.op(f"urem i64 {j}, {shape.nr}")))
 
             def step(p: str, sums: list[str]) -> Sequence[str]:
-                left, right = (machine.load(t.at(scalar, x, t.mul(p, by)), 1) for x, by in ((a, "%a_k"), (b, "%b_k")))
+                in_a = listed(t, "%depths", p) if has_tables else t.mul(p, "%a_k")
+                left, right = (machine.load(t.at(scalar, *x), 1) for x in ((a, in_a), (b, t.mul(p, "%b_k"))))
                 return [machine.multiply_add(left, right, sums[0], 1)]
 
             total = t.loop(0, "%k", 1, [(scalar, "0.0")], step)[0]
@@ -112,5 +149,5 @@ def one_by_one(shape: GemmShape, text: str) -> str:
         t.loop(0, "%n", 1, (), column)
         return ()
 
-    t.loop(0, "%rows", 1, (), row)
+    t.loop(0, "%count", 1, (), row)
     return t.finish()
