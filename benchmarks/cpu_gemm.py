@@ -93,7 +93,8 @@ def ours() -> dict[str, float]:
     from backends.llvm.gemm_shape import GemmShape, cut, host_shape
 
     shape: GemmShape = host_shape("float")
-    functions = gemm_functions(shape) | {"batched": _BATCHED, "peak": _peak(shape.lanes)}
+    functions = {name: write() for name, write in gemm_functions(shape).items()}
+    functions |= {"batched": _BATCHED, "peak": _peak(shape.lanes)}
     address = Engine().compile(functions)
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     sizes, matrix = (number,) * 3, (pointer, number, number)

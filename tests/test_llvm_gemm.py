@@ -20,7 +20,7 @@ from backends.llvm.engine import Engine  # noqa: E402
 from backends.llvm.gemm import gemm_functions  # noqa: E402
 from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
 from backends.llvm.gemm_windows import windows_functions  # noqa: E402
-from backends.llvm.strips import any_rows, one_by_one, unasked  # noqa: E402
+from backends.llvm.strips import unasked  # noqa: E402
 
 TYPES = {"float": np.float32, "double": np.float64}
 _I, _P = ctypes.c_int64, ctypes.c_void_p
@@ -43,10 +43,14 @@ def _shapes(scalar: str) -> dict[str, GemmShape]:
     return {"host": mine, "narrow": GemmShape.of(scalar, vectors, (32 << 10, 64 << 10))}
 
 
+def _texts(shape: GemmShape) -> dict[str, str]:
+    return {name: write() for name, write in (gemm_functions(shape) | windows_functions(shape)).items()}
+
+
 @cache
 def _functions(scalar: str, which: str) -> tuple[GemmShape, dict[str, Callable]]:
     shape = _shapes(scalar)[which]
-    addresses = Engine().compile(gemm_functions(shape) | windows_functions(shape))
+    addresses = Engine().compile(_texts(shape))
     suffix = {"float": "f32", "double": "f64"}[scalar]
     return shape, {
         name: ctypes.CFUNCTYPE(None, *kinds)(addresses[f"{name}_{suffix}"]) for name, kinds in SIGNATURES.items()
@@ -298,7 +302,7 @@ def test_sums_stay_in_registers(triple: str, processor: str, vectors: Vectors, s
     )
     shape = GemmShape.of(scalar, vectors)
     name = f"gemm_{'f32' if scalar == 'float' else 'f64'}_rows_{shape.mr}"
-    module = binding.parse_assembly(gemm_functions(shape)[name])
+    module = binding.parse_assembly(gemm_functions(shape)[name]())
     module.verify()
     module.triple = triple
     loops = _loops(machine.emit_assembly(module))
@@ -353,9 +357,9 @@ def test_blocks_for_threads() -> None:
 def test_strips_can_be_done_one_by_one(scalar: str, product: str, how: str) -> None:
     shape = host_shape(scalar)
     suffix = {"float": "f32", "double": "f64"}[scalar]
-    texts = gemm_functions(shape) | windows_functions(shape)
-    names = [f"{product}_{suffix}_rows_{n}" for n in range(1, shape.mr + 1)]
-    texts |= {any_rows(names[0]): one_by_one(shape, texts[names[0]])} | {n: unasked(n, texts[n]) for n in names}
+    sizes = range(1, shape.mr + 1)
+    slow = unasked(shape, how == "windows", sizes)
+    texts = _texts(shape) | {f"{product}_{suffix}_rows_{n}": slow for n in sizes}
     call = ctypes.CFUNCTYPE(None, *SIGNATURES[product])(Engine().compile(texts)[f"{product}_{suffix}"])
     for a_order in "CF":
         rng = np.random.default_rng(3)

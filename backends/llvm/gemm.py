@@ -9,12 +9,12 @@ result does not depend on how rows and columns are cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_pack import gemv, pack_b
 from backends.llvm.gemm_shape import GemmShape
-from backends.llvm.gemm_strip import Strip, strip_name
+from backends.llvm.gemm_strip import strip_name, strips
 from backends.llvm.gemm_text import Text
 
 BAND_BYTES = 48 << 10  # of strips of a that are copied at a time, on the stack
@@ -226,8 +226,9 @@ class _PackingProduct(_StridedProduct):
     packing = True
 
 
-def gemm_functions(shape: GemmShape) -> dict[str, str]:
-    """The functions by name, each a module that defines it and declares what it calls: others of these, and LLVM's own.
+def gemm_functions(shape: GemmShape) -> dict[str, Callable[[], str]]:
+    """What writes the functions, by their names: each a module that defines it and declares what it calls, others of these and
+    LLVM's own.
 
     All strides are in elements; X is f32 or f64. `accumulate` adds to c or y, which otherwise need hold nothing.
 
@@ -242,11 +243,10 @@ def gemm_functions(shape: GemmShape) -> dict[str, str]:
 
     The texts are good as they are: no pass over them is needed before code generation.
     """
-    texts = {strip_name(shape, rows): Strip(shape, rows).write() for rows in range(1, shape.mr + 1)}
     suffix = SUFFIX[shape.scalar]
-    return texts | {
-        f"gemm_{suffix}": _StridedProduct(shape).write(),
-        f"gemm_packing_{suffix}": _PackingProduct(shape).write(),
-        f"pack_b_{suffix}": pack_b(shape),
-        f"gemv_{suffix}": gemv(shape),
+    return strips(shape) | {
+        f"gemm_{suffix}": lambda: _StridedProduct(shape).write(),
+        f"gemm_packing_{suffix}": lambda: _PackingProduct(shape).write(),
+        f"pack_b_{suffix}": lambda: pack_b(shape),
+        f"gemv_{suffix}": lambda: gemv(shape),
     }

@@ -7,7 +7,7 @@ whole tile: with masks where the host has them, else with narrower vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backends.llvm.gemm_machine import SUFFIX, Machine, listed
@@ -31,12 +31,8 @@ class Strip:
 
     def __init__(self, shape: GemmShape, rows: int, windows: bool = False):
         self.shape, self.rows, self.windows = shape, rows, windows
-        a = "ptr %a, ptr %rows, ptr %depths" if windows else "ptr %a, i64 %a_row, i64 %a_k"
-        head = (
-            f"define void @{strip_name(shape, rows, windows)}(i64 %n, i64 %k, {a}, "
-            "ptr %b, i64 %b_k, i64 %b_panel, ptr %c, i64 %c_row, i1 %accumulate) noinline nounwind"
-        )
-        self.text = Text(head)
+        name, parameters = strip_name(shape, rows, windows), ", ".join(map(" ".join, strip_parameters(windows)))
+        self.text = Text(f"define void @{name}({parameters}) noinline nounwind")
         self.machine = Machine(self.text, shape)
 
     def write(self) -> str:
@@ -250,5 +246,21 @@ class Strip:
         return ()
 
 
-def strip_name(shape: GemmShape, rows: int, windows: bool = False) -> str:
+def strips(shape: GemmShape, windows: bool = False) -> dict[str, Callable[[], str]]:
+    """What writes the functions of strips, by their names."""
+    sizes = range(1, shape.mr + 1)
+    return {strip_name(shape, rows, windows): lambda rows=rows: Strip(shape, rows, windows).write() for rows in sizes}  # type: ignore[misc]
+
+
+def strip_parameters(windows: bool) -> list[tuple[str, str]]:
+    """The types and names of the parameters that the functions of strips have."""
+    a = [("ptr", "%rows"), ("ptr", "%depths")] if windows else [("i64", "%a_row"), ("i64", "%a_k")]
+    b = [("ptr", "%b"), ("i64", "%b_k"), ("i64", "%b_panel")]
+    return [
+        *(("i64", "%n"), ("i64", "%k"), ("ptr", "%a"), *a, *b),
+        *(("ptr", "%c"), ("i64", "%c_row"), ("i1", "%accumulate")),
+    ]
+
+
+def strip_name(shape: GemmShape, rows: int | str, windows: bool = False) -> str:
     return f"gemm_{'windows_' if windows else ''}{SUFFIX[shape.scalar]}_rows_{rows}"

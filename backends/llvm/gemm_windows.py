@@ -6,13 +6,13 @@ around it lie like that, whatever strides, dilations and groups there are. So th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from backends.llvm.gemm import Product
 from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_pack import joined, turned_squares
 from backends.llvm.gemm_shape import GemmShape
-from backends.llvm.gemm_strip import Strip, strip_name
+from backends.llvm.gemm_strip import strips
 from backends.llvm.gemm_text import Text
 
 
@@ -76,17 +76,16 @@ def turn(shape: GemmShape) -> str:
     return t.finish()
 
 
-def windows_functions(shape: GemmShape) -> dict[str, str]:
-    """The functions by name, as those of `gemm_functions`:
+def windows_functions(shape: GemmShape) -> dict[str, Callable[[], str]]:
+    """What writes the functions, by their names, as `gemm_functions`:
 
     - `gemm_windows_X(m, n, k, a, rows, depths, b, b_k, b_panel, c, c_row, accumulate)`: c[m, n] from element (i, p) of
       the first factor at a[rows[i] + depths[p]], whose tables are of 32 bits, and from b as in `gemm_X`.
     - `turn_X(m, n, source, source_row, target, target_row)`: target[j, i] = source[i, j]. It reads and writes whole
       vectors of m, and of n as many as are in 128 bits: there has to be memory for these.
     """
-    texts = {
-        strip_name(shape, rows, windows=True): Strip(shape, rows, windows=True).write()
-        for rows in range(1, shape.mr + 1)
-    }
     suffix = SUFFIX[shape.scalar]
-    return texts | {f"gemm_windows_{suffix}": _WindowsProduct(shape).write(), f"turn_{suffix}": turn(shape)}
+    return strips(shape, windows=True) | {
+        f"gemm_windows_{suffix}": lambda: _WindowsProduct(shape).write(),
+        f"turn_{suffix}": lambda: turn(shape),
+    }

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from backends.llvm.compiling import declared, one_module
+from backends.llvm.compiling import declared
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
 from backends.programs.cache import version
 from backends.programs.disk import kept
 
-_STRIP = re.compile(r"(?P<product>gemm(?:_windows)?_(?P<dtype>f\d\d))_rows_\d+")
+_STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
 _TYPE = re.compile(r"(?:gemm|gemv|pack|turn)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
@@ -25,20 +24,32 @@ def product_shape(dtype: str) -> GemmShape:
     return GemmShape.of({"f32": "float", "f64": "double"}[dtype], Vectors.of(platform.machine(), features))
 
 
-@lru_cache(maxsize=4)
-def _products(dtype: str) -> dict[str, str]:
-    """The functions of a type by name, each with those that it calls."""
+@lru_cache(maxsize=256)
+def _function(name: str, dtype: str) -> str:
+    """The module of a function."""
     shape = product_shape(dtype)
 
     def write() -> bytes:
         from backends.llvm.gemm import gemm_functions  # here: it is done once
         from backends.llvm.gemm_windows import windows_functions
 
-        functions = gemm_functions(shape) | windows_functions(shape)
-        return "\0".join(itertools.chain(*functions.items())).encode()
+        return (gemm_functions(shape) | windows_functions(shape))[name]().encode()
 
-    parts = kept("library", f"{version()!r} {shape}", write).decode().split("\0")
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    return kept("library", f"{version()!r} {shape} {name}", write).decode()
+
+
+@lru_cache(maxsize=64)
+def _other_strips(product: str, dtype: str, fast: frozenset[int]) -> str:
+    """The module of the functions for a product's strips of other sizes than those that are fast."""
+    shape = product_shape(dtype)
+
+    def write() -> bytes:
+        from backends.llvm.strips import unasked
+
+        sizes = [rows for rows in range(1, shape.mr + 1) if rows not in fast]
+        return unasked(shape, "windows" in product, sizes).encode()
+
+    return kept("library", f"{version()!r} {shape} {product} {sorted(fast)}", write).decode()
 
 
 def called_by(texts: Iterable[str], complete: bool = True) -> dict[str, str]:
@@ -58,20 +69,9 @@ def called_by(texts: Iterable[str], complete: bool = True) -> dict[str, str]:
         if kind is not None and name not in found:
             strip = _STRIP.fullmatch(name)
             if strip is None or name in asked:
-                found[name] = _products(kind[1])[name]
+                found[name] = _function(name, kind[1])
             elif complete:
-                fast = frozenset(other for other in asked if other.startswith(f"{strip['product']}_rows_"))
-                found[name] = _slow(strip["product"], strip["dtype"], fast)
+                strips = [other for other in map(_STRIP.fullmatch, asked) if other and other[1] == strip[1]]
+                found[name] = _other_strips(strip[1], kind[1], frozenset(int(other[2]) for other in strips))
             waiting += sorted(declared(found.get(name, "")))
     return found
-
-
-@lru_cache(maxsize=64)
-def _slow(product: str, dtype: str, fast: frozenset[str]) -> str:
-    """The module of the functions for a product's strips of other sizes than those that are fast."""
-    from backends.llvm import strips
-
-    functions = _products(dtype)
-    one = strips.one_by_one(product_shape(dtype), functions[f"{product}_rows_1"])
-    others = [name for name in functions if name.startswith(f"{product}_rows_") and name not in fast]
-    return one_module([one, *(strips.unasked(name, functions[name]) for name in others)])

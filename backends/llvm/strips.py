@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from backends.kernels.ir import Call, If, Kernel, Loop, Value
+from backends.llvm.compiling import one_module
 from backends.llvm.gemm_machine import Machine, listed
 from backends.llvm.gemm_shape import GemmShape
+from backends.llvm.gemm_strip import strip_name, strip_parameters
 from backends.llvm.gemm_text import Text
 
 _PRODUCT = re.compile(r"gemm(?P<windows>_windows)?_(?P<dtype>f\d\d)")
@@ -25,7 +27,6 @@ _EXACT: dict[str, Callable[[int, int], int]] = {
     "min": min,
     "max": max,
 }
-_HEAD = re.compile(r"^define void @(?P<name>\w+_rows_(?P<rows>\d+))\((?P<parameters>.*?)\)", re.MULTILINE)
 
 
 def strips_of(kernel: Kernel, shape_of: Callable[[str], GemmShape]) -> frozenset[str]:
@@ -100,39 +101,35 @@ def _rests(value: Value, of: int) -> frozenset[int]:
     return frozenset(range(of))
 
 
-def unasked(name: str, text: str) -> str:
-    """The text of the function for strips of a size that no kernel says it has, given that of the function that is fast."""
-    head = _HEAD.search(text)
-    assert head is not None
-    t = Text(head[0])
-    arguments = [tuple(parameter.split(" ")) for parameter in head["parameters"].split(", ")]
-    t.call("void", any_rows(name), ("i64", head["rows"]), *arguments)  # type: ignore[arg-type]
+def unasked(shape: GemmShape, windows: bool, sizes: Iterable[int]) -> str:
+    """The module of the functions for strips of sizes that no kernel says it has, of the usual products or of those with
+    windows."""
+    return one_module([_one_by_one(shape, windows), *(_handed_on(shape, windows, rows) for rows in sizes)])
+
+
+def _handed_on(shape: GemmShape, windows: bool, rows: int) -> str:
+    """The text of the function for strips of a size, which calls that for strips of any size."""
+    parameters = strip_parameters(windows)
+    t = Text(f"define void @{strip_name(shape, rows, windows)}({', '.join(map(' '.join, parameters))}) nounwind")
+    t.call("void", strip_name(shape, "any", windows), ("i64", rows), *parameters)
     return t.finish()
 
 
-def any_rows(name: str) -> str:
-    """The name of the function for strips of any size, given that of one of them."""
-    return name[: name.index("_rows_")] + "_rows_any"
-
-
-def one_by_one(shape: GemmShape, text: str) -> str:
-    """The text of the function for strips of any size, given that of one of them. It sums elements one by one, in the same
-    order."""
-    head = _HEAD.search(text)
-    assert head is not None
-    scalar, has_tables = shape.scalar, "%depths" in head["parameters"]
-    t = Text(f"define void @{any_rows(head['name'])}(i64 %count, {head['parameters']}) nounwind")
+def _one_by_one(shape: GemmShape, windows: bool) -> str:
+    """The text of the function for strips of any size. It sums elements one by one, in the same order."""
+    scalar, parameters = shape.scalar, [("i64", "%count"), *strip_parameters(windows)]
+    t = Text(f"define void @{strip_name(shape, 'any', windows)}({', '.join(map(' '.join, parameters))}) nounwind")
     machine = Machine(t, shape)
 
     def row(i: str, _: list[str]) -> Sequence[str]:
-        a = t.at(scalar, "%a", listed(t, "%rows", i) if has_tables else t.mul("%a_row", i))
+        a = t.at(scalar, "%a", listed(t, "%rows", i) if windows else t.mul("%a_row", i))
         c = t.at(scalar, "%c", t.mul("%c_row", i))
 
         def column(j: str, _: list[str]) -> Sequence[str]:
             b = t.at(scalar, "%b", t.add(t.mul(t.div(j, shape.nr), "%b_panel"), t.op(f"urem i64 {j}, {shape.nr}")))
 
             def step(p: str, sums: list[str]) -> Sequence[str]:
-                in_a = listed(t, "%depths", p) if has_tables else t.mul(p, "%a_k")
+                in_a = listed(t, "%depths", p) if windows else t.mul(p, "%a_k")
                 left, right = (machine.load(t.at(scalar, *x), 1) for x in ((a, in_a), (b, t.mul(p, "%b_k"))))
                 return [machine.multiply_add(left, right, sums[0], 1)]
 
