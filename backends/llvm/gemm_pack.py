@@ -29,8 +29,9 @@ def pack_b(shape: GemmShape) -> str:
     def place(row: str, column: str) -> str:
         return t.at(scalar, "%source", t.add(t.mul(row, "%stride_k"), t.mul(column, "%stride_n")))
 
-    # each writes some columns of a panel, as many as a vector or as the panel has, for some steps of k
     def rows(groups: int, first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        """Writes some groups of a vector's width of a panel's columns, for some steps of k."""
+
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
             machine.prefetch(t.at(scalar, source, ahead))
@@ -45,25 +46,30 @@ def pack_b(shape: GemmShape) -> str:
         t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", start)], row)
         return ()
 
-    def turned(first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        """As many steps of k as 128 bits hold, turned in registers; single elements where they do not fit."""
+    def turned(first: str, end: str, column: str, panel: str, columns: str) -> str:
+        """As many steps of k as 128 bits hold, turned in registers, of whole groups of columns. Returns the first step that
+        is not done."""
 
         def steps(p: str, _: list[str]) -> Sequence[str]:
-            source, target = place(p, column), t.at(scalar, panel, t.mul(p, nr))
-            pieces = [
-                machine.load(t.at(scalar, source, t.mul("%stride_n", j) if j else 0), piece) for j in range(lanes)
-            ]
-            lines = [joined(t, scalar, piece, pieces[j::piece]) for j in range(piece)]
-            for u, line in enumerate(turned_squares(t, machine.kind(lanes), lanes, lines)):
-                machine.store(line, t.at(scalar, target, u * nr), lanes)
-            return ()
+            def square(j: str, _: list[str]) -> Sequence[str]:
+                source, target = place(p, t.add(column, j)), t.at(scalar, t.at(scalar, panel, t.mul(p, nr)), j)
+                pieces = [
+                    machine.load(t.at(scalar, source, t.mul("%stride_n", i) if i else 0), piece) for i in range(lanes)
+                ]
+                lines = [joined(t, scalar, piece, pieces[i::piece]) for i in range(piece)]
+                for u, line in enumerate(turned_squares(t, machine.kind(lanes), lanes, lines)):
+                    machine.store(line, t.at(scalar, target, u * nr), lanes)
+                return ()
 
-        t.loop(first, t.sub(end, piece - 1), piece, (), steps)
-        length = t.sub(end, first)
-        return single(t.add(first, t.sub(length, t.op(f"urem i64 {length}, {piece}"))), end, column, panel)
+            t.loop(0, columns, lanes, (), square)
+            return [t.add(p, piece)]
 
-    def single(first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        there = t.most(t.least(t.sub("%n", column), lanes), 0)
+        (done,) = t.loop(first, t.sub(end, piece - 1), piece, [("i64", first)], steps)
+        return done
+
+    def single(first: str, end: str, column: str, panel: str, columns: str | int) -> Sequence[str]:
+        """Elements one by one, and zeros after the last column that there is."""
+        there = t.most(t.least(t.sub("%n", column), columns), 0)
 
         def row(p: str, _: list[str]) -> Sequence[str]:
             start = place(p, column)
@@ -78,7 +84,15 @@ def pack_b(shape: GemmShape) -> str:
                 return ()
 
             t.loop(0, there, 1, (), element)
-            t.loop(there, lanes, 1, (), zero)
+            t.loop(there, columns, 1, (), zero)
+            return ()
+
+        t.loop(first, end, 1, (), row)
+        return ()
+
+    def zeros(first: str, end: str, panel: str) -> Sequence[str]:
+        def row(p: str, _: list[str]) -> Sequence[str]:
+            machine.store("zeroinitializer", t.at(scalar, panel, t.mul(p, nr)), lanes)
             return ()
 
         t.loop(first, end, 1, (), row)
@@ -88,24 +102,33 @@ def pack_b(shape: GemmShape) -> str:
         end = t.least(t.add(first, step), "%k")
 
         def panel(column: str, pointers: list[str]) -> Sequence[str]:
-            def group(j: str, _: list[str]) -> Sequence[str]:
-                arguments = (first, end, t.add(column, j), t.at(scalar, pointers[0], j))
-                whole = t.op(f"icmp sle i64 {t.add(arguments[2], lanes)}, %n")
+            (target,) = pointers
+            count = t.least(t.sub("%n", column), nr)
 
-                def otherwise() -> Sequence[str]:
-                    t.when(t.both(whole, rows_lie), lambda: rows(1, *arguments), lambda: single(*arguments))
+            def by_columns() -> Sequence[str]:
+                whole = t.sub(count, t.op(f"urem i64 {count}, {lanes}"))
+                columns = t.select(columns_lie, "i64", whole, 0)
+                done = turned(first, end, column, target, columns)
+                single(done, end, column, target, columns)
+
+                def group(j: str, _: list[str]) -> Sequence[str]:
+                    arguments = (first, end, t.add(column, j), t.at(scalar, target, j))
+
+                    def one_by_one() -> Sequence[str]:
+                        t.when(
+                            t.less(j, count), lambda: single(*arguments, lanes), lambda: zeros(first, end, arguments[3])
+                        )
+                        return ()
+
+                    t.when(t.both(t.less(j, whole), rows_lie), lambda: rows(1, *arguments), one_by_one)
                     return ()
 
-                t.when(t.both(whole, columns_lie), lambda: turned(*arguments), otherwise)
+                t.loop(columns, nr, lanes, (), group)
                 return ()
 
-            def by_groups() -> Sequence[str]:
-                t.loop(0, nr, lanes, (), group)
-                return ()
-
-            whole = t.op(f"icmp sle i64 {t.add(column, nr)}, %n")
-            t.when(t.both(whole, rows_lie), lambda: rows(shape.groups, first, end, column, pointers[0]), by_groups)
-            return [t.at(scalar, pointers[0], size)]
+            is_whole = t.both(t.equal(count, nr), rows_lie)
+            t.when(is_whole, lambda: rows(shape.groups, first, end, column, target), by_columns)
+            return [t.at(scalar, target, size)]
 
         t.loop(0, "%n", nr, [("ptr", "%target")], panel)
         return ()

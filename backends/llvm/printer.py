@@ -27,7 +27,7 @@ from backends.kernels.ir import (
     Value,
     Variable,
 )  # fmt: skip
-from backends.kernels.uses import count_uses
+from backends.kernels.uses import count_uses, used_inside
 from backends.llvm.operands import (
     BITS,
     FLOATS,
@@ -90,6 +90,7 @@ class _Printer:
         self.lanes = x * y * z
         self.w = Writer(self.lanes)
         self.uses = count_uses(kernel.body)
+        self.inside = used_inside(kernel.body)
         self.varying = varying(kernel)
         self.env: dict[Value, Anything] = {}
         self.variables: dict[Variable, str] = {}
@@ -382,7 +383,7 @@ class _Printer:
         for s in block:
             if isinstance(s, Let):
                 if self.uses[s.value]:
-                    self.env[s.value] = self._expression(s.value)
+                    self._put(s.value, self._expression(s.value))
             elif isinstance(s, Variable):
                 self._declare(s)
             elif isinstance(s, Assign):
@@ -554,9 +555,20 @@ class _Printer:
             found = self.__dict__["_loops"] = [v for v in self.uses if v.op == "loop"]
         return found
 
-    def _put(self, key: Value | None, number: Operand) -> None:
+    def _put(self, key: Value | None, number: Anything) -> None:
         if key is not None:
-            self.env[key] = number
+            self.env[key] = self._frozen(number) if key in self.inside else number
+
+    def _frozen(self, value: Anything) -> Anything:
+        """An index as a number of which LLVM does not know how it is computed: for loops that use it, it would try for long
+        how else that might be done."""
+        if isinstance(value, Affine):
+            base = self._frozen(value.base)
+            assert isinstance(base, Scalar)
+            return Affine(base, value.stride)
+        if isinstance(value, Scalar) and value.dtype == I32 and value.number is None:
+            return Scalar(self.w.value(f"freeze i32 {value.text}"), I32, value.multiple)
+        return value
 
     def _uniform_loop(self, s: Loop, key: Value | None, start: Scalar, stop: Scalar, step: Scalar) -> None:
         if start.number is not None and stop.number is not None and step.number is not None:
