@@ -88,6 +88,7 @@ class Partitioner:
         self.is_literal = [n_in <= i < n_in + n_const and not self.types[i].shape for i in range(n_in + n_const)]
         self.loops = Loops()
         self.nesting = False  # whether reductions of row-wise results join the rows' region already
+        self.apart: set[tuple] = set()  # states of pairs of regions that no kernel can be
         # for each operation: itself, the region that it is in, its loops (of its result, or of what it reduces)
         self.operations: list[Operation] = []
         self.clusters: list[Cluster] = []
@@ -336,7 +337,12 @@ class Partitioner:
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""
         edges = first.succs[second]
-        if not edges or not fits(first, second, edges, self):
+        # regions only grow, so this says whether anything that the rules look at has changed since
+        state = (first, second, len(first.members), len(second.members), len(first.succs), self.nesting)
+        if not edges or state in self.apart:
+            return False
+        if not fits(first, second, edges, self):
+            self.apart.add(state)
             return False
         passed = {e.value for e in edges}
         inputs = first.inputs | (second.inputs - passed)
