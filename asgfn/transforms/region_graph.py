@@ -93,9 +93,11 @@ class Loops:
         None if values do not run alike along an edge, or if two loops of one of these frames would become one.
         """
         joined: dict[int, int] = {}
+        parent = self._parent
 
         def find(loop: int) -> int:
-            loop = self.find(loop)
+            if parent[loop] != loop:
+                loop = self.find(loop)
             while loop in joined:
                 loop = joined[loop]
             return loop
@@ -107,18 +109,10 @@ class Loops:
                 a, b = find(a), find(b)
                 if a != b:
                     joined[a] = b
-        known: dict[int, int] = {}  # what was asked for already
-
-        def becomes(loop: int) -> int:
-            found = known.get(loop)
-            if found is None:
-                found = known[loop] = find(loop)
-            return found
-
         for frame in frames:
-            if not joined.keys().isdisjoint(frame) and len({becomes(x) for x in frame}) < len(frame):
+            if not joined.keys().isdisjoint(frame) and len({find(x) for x in frame}) < len(frame):
                 return None
-        return becomes
+        return find
 
 
 def between(first: Cluster, second: Cluster) -> tuple[list[Cluster], list[Cluster]] | None:
