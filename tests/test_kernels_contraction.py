@@ -13,7 +13,8 @@ import asgfn.numpy as jnp
 from asgfn import lax, nn
 from backends.kernels import index as ix
 from backends.kernels.autotune import Problem, candidates, choose, seconds
-from backends.kernels.schedules.contraction import Region, plan, problem_of, scheduled
+from backends.kernels.schedules.contraction import Region, plan
+from backends.kernels.schedules.contraction_schedules import problem_of, scheduled
 from backends.kernels.schedules.tiles import Direct, Skinny, Tile
 from backends.kernels.target import Target
 from backends.kernels.types import Types

@@ -10,7 +10,8 @@ import asgfn.numpy as jnp
 from asgfn import lax, nn
 from backends.kernels.lowering import lower_region
 from backends.kernels.schedules import contraction
-from backends.kernels.schedules.contraction import Region, plan, scheduled
+from backends.kernels.schedules.contraction import Region, plan
+from backends.kernels.schedules.contraction_schedules import scheduled
 from backends.kernels.schedules.tiles import Direct, Skinny, Tile
 from backends.kernels.target import Target
 from tests import operations

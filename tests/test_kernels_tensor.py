@@ -11,7 +11,8 @@ from asgfn import lax, nn
 from backends.kernels.autotune import candidates
 from backends.kernels.ir import F32, U32, Builder
 from backends.kernels.schedules import tensor_pieces
-from backends.kernels.schedules.contraction import Region, plan, problem_of, scheduled
+from backends.kernels.schedules.contraction import Region, plan
+from backends.kernels.schedules.contraction_schedules import problem_of, scheduled
 from backends.kernels.schedules.matmul_tensor import fits
 from backends.kernels.schedules.tensor_pieces import Pieces, pieces_of
 from backends.kernels.schedules.tiles import TensorTile, Tile

@@ -22,7 +22,8 @@ from asgfn.graph.asg import inner_graphs
 from asgfn.transforms.fuse import fuse_graph
 from backends.kernels.elements import Unsupported
 from backends.kernels.lowering import lower
-from backends.kernels.schedules.contraction import Region, scheduled
+from backends.kernels.schedules.contraction_region import Region
+from backends.kernels.schedules.contraction_schedules import scheduled
 from backends.kernels.schedules.matmul_tensor import fits
 from backends.kernels.schedules.tensor_pieces import pieces_of
 from backends.kernels.schedules.tiles import TensorTile

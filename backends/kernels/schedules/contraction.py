@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from asgfn.graph.asg import Asg, Node, Params
 from asgfn.graph.edit import GraphBuilder, extract, prune
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.shaping import transpose_p
-from backends.kernels.autotune import Problem, choose
 from backends.kernels.elements_conv import ConvolutionAxes
-from backends.kernels.ir import U32
 from backends.kernels.lowering import (
     Argument,
     Plan,
     Stage,
-    constants_of,
     lower_region,
     plan_for_kind,
     plan_for_primitive,
 )
-from backends.kernels.schedules.contraction_direct import direct, skinny, sum_parts
-from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region, partial_sums
-from backends.kernels.schedules.matmul import matmul
-from backends.kernels.schedules.matmul_tensor import matmul_tensor
-from backends.kernels.schedules.simd_groups import simd_groups
-from backends.kernels.schedules.simd_product import simd_product
-from backends.kernels.schedules.simd_taps import simd_taps
-from backends.kernels.schedules.simd_windows import simd_windows
-from backends.kernels.schedules.tensor_maxima import groups_of, maxima
-from backends.kernels.schedules.tensor_pieces import pieces_of
-from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, TensorTile, Tile
+from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region
+from backends.kernels.schedules.tiles import WIDE
 from backends.kernels.target import Target
 
-# plans for processors with vectors, by whoever can make one first
-SIMD = (simd_groups, simd_taps, simd_windows, simd_product)
 # a convolution's kernel is brought into another order if it has so many output features, used so many times
 PACKED_FEATURES = 16
 PACKED_USES = 1024
@@ -57,61 +42,10 @@ def plan(asg: Asg, target: Target) -> Plan | None:
     if not region.is_aligned:
         return _in_two(asg, region, target)
     if target.simd:
-        return next(filter(None, (make(region, target) for make in SIMD)), None)
-    problem = problem_of(region, target)
-    schedule = choose(problem, target, target.measured.get(problem.key()))
-    found = scheduled(region, schedule, target)
-    if isinstance(schedule, TensorTile) and _has_too_many(found, target):
-        schedule = choose(replace(problem, pieces=None), target)
-        found = scheduled(region, schedule, target)
-    if not isinstance(schedule, Direct) and schedule.split > 1 and _has_too_many(found, target):
-        found = scheduled(region, replace(schedule, split=1), target)
-    return found
-
-
-def _has_too_many(found: Plan, target: Target) -> bool:
-    """Whether a kernel is called with more memories than it may be."""
-    return any(len(s.arguments) > target.buffers for s in found.stages)
-
-
-def problem_of(region: Region, target: Target | None = None) -> Problem:
-    """What a schedule is chosen by; on a target with tensor cores, whether they may be used, too."""
-    p = region.product
-    rows, columns = (region.neighbours(side)[0] for side in (p.rows, p.columns))
-    pieces = None if target is None else pieces_of(region, target)
-    return Problem(p.b, p.m, p.n, p.k, p.dtype.name, rows, columns, region.node.primitive.name, pieces)
-
-
-def scheduled(region: Region, schedule: Schedule, target: Target) -> Plan:
-    """The plan of an aligned region with this schedule."""
-    name = region.asg.name or region.node.primitive.name
-    constants = constants_of(region.asg, target)
-    if isinstance(schedule, Tile):
-        stage = matmul(region, schedule, target, name)
-    elif isinstance(schedule, TensorTile):
-        return _on_tensor_cores(region, schedule, target, name)
-    elif isinstance(schedule, Skinny):
-        stage = skinny(region, schedule, target, name)
+        from backends.kernels.schedules.simd_contraction import best  # here: GPUs need none of it
     else:
-        return Plan((direct(region, schedule, target, name),), constants)
-    if schedule.split == 1:
-        return Plan((stage,), constants)
-    rest = sum_parts(region, schedule.split, target, f"{name} sum of parts")
-    return Plan((stage, rest), constants, temporaries=(partial_sums(region, schedule.split),))
-
-
-def _on_tensor_cores(region: Region, tile: TensorTile, target: Target, name: str) -> Plan:
-    """The plan with a schedule for tensor cores: if need be, after a kernel that finds the operands' scales."""
-    pieces = pieces_of(region, target)
-    assert pieces is not None
-    stages = [matmul_tensor(region, tile, pieces, target, name)]
-    temporaries = [partial_sums(region, tile.split)] if tile.split > 1 else []
-    if pieces.scaled:
-        stages.insert(0, maxima(region, target, len(temporaries), f"{name} maxima"))
-        temporaries.append((U32, sum(groups_of(region, target))))
-    if tile.split > 1:
-        stages.append(sum_parts(region, tile.split, target, f"{name} sum of parts"))
-    return Plan(tuple(stages), constants_of(region.asg, target), temporaries=tuple(temporaries))
+        from backends.kernels.schedules.contraction_schedules import best  # here: processors need none of it
+    return best(region, target)
 
 
 # ---------------------------------------------------------------------------------------------- in two kernels
