@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from benchmarks import libraries, mlp, rows
 
-ROWS = (8192, 16384)  # of 1024: 64 MB and 128 MB, read and written
+ROWS = (32768, 65536)  # of 1024: 256 MB and 512 MB read and written, more than any cache holds
 
 
 def growth(step: Callable[[mlp.Sizes], dict], of_rows: Callable[[tuple[int, int]], dict]) -> dict[str, float]:

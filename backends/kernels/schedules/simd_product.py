@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.kernels import index as ix
-from backends.kernels.ir import BOOL, Memory, Value
+from backends.kernels.ir import BOOL, SIZES, Memory, Value
 from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Contraction, Side
 from backends.kernels.schedules.contraction_region import Region, group_number
@@ -24,8 +24,10 @@ DEPTH = 512
 # elements of a block of the result, and of one of an operand that is written out
 BLOCK = 1 << 15
 WRITTEN = 1 << 16
-# products of fewer operations are one piece for each batch; those of so many are worth any number of pieces
-SMALL, LARGE = 1 << 20, 1 << 25
+# bytes of a row of a block of the second factor, and of all of it: smaller ones are read where they are
+NARROW, FIRST = 512, 1 << 15
+# products of fewer operations are one piece for each batch
+SMALL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def choose_cut(
     b, m, n, k = p.b, p.m, p.n, p.k
     depth = min(k, max(DEPTH // units.k, 1) * units.k)
     work = 2.0 * m * n * k
-    wanted = 1 if work * b < SMALL or target.cores == 1 else target.cores * (4 if work * b >= LARGE else 2)
+    wanted = 1 if work * b < SMALL or target.cores == 1 else 2 * target.cores
     if rows is None and columns is None:
         wanted = min(wanted, target.cores)  # each piece writes out what others write out, too
     count = -(-wanted // b)
@@ -133,8 +135,14 @@ class _Writer(BlockWriter):
             _unit(p.depth, (rows is None and not self.along_rows) or (columns is None and not self.along_columns), 1),
         )
         self.cut = choose_cut(p, units, rows, columns, self.tile, target)
-        # columns that are no neighbours are brought together by the library
-        self.apart = columns is not None and columns.free != 1 and p.n > 1
+        # columns that are no neighbours, or used often and too many to stay in the first cache as they lie, are brought
+        # together by the library
+        self.apart = columns is not None and p.n > 1 and (columns.free != 1 or self._is_large(self.cut))
+
+    def _is_large(self, cut: Cut) -> bool:
+        """Whether a block of the second factor is worth a copy, which is in the order in which a product reads it."""
+        row = cut.columns * SIZES[self.dtype]
+        return cut.rows > 2 * self.tile[0] and row > NARROW and row * cut.depth > FIRST
 
     def plan(self) -> Plan:
         b, p, cut = self.b, self.p, self.cut
