@@ -215,7 +215,7 @@ def test_errors_in_workers_are_raised_here_with_index_and_traceback():
 
 
 def test_a_killed_worker_is_reported_at_once_and_replaced_in_the_next_loop():
-    data = ArrayDataset(np.arange(12))
+    data = ArrayDataset(np.arange(200))  # more than a worker can have made before it is killed
     loader = DataLoader(data, 2, transform=dies_at_five, num_workers=1)
     got = []
     with pytest.raises(WorkerDiedError, match=r"worker 0 \(process \d+\) ended unexpectedly \(signal SIGKILL\)"):
