@@ -18,11 +18,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from asgfn.records import replace
 
 SIZES = ((4096, 4096, 4096), (1024, 1024, 1024))
 

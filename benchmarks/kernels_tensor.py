@@ -23,10 +23,11 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
+from asgfn.records import replace
 
 SIZES = ((1024, 1024, 1024), (4096, 4096, 4096))
 PRECISIONS = ("f16", "default", "high", "highest")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import asgfn
 import asgfn.numpy as jnp
 from asgfn import lax, nn
+from asgfn.records import replace
 from backends.kernels import index as ix
 from backends.kernels.autotune import Problem, candidates, choose, seconds
 from backends.kernels.schedules.contraction import Region, plan

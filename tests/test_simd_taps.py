@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 
 import asgfn
 from asgfn import jit, lax
+from asgfn.records import replace
 from backends.kernels.lowering import single
 from backends.kernels.schedules.contraction_region import CONTRACTIONS, Region
 from backends.kernels.schedules.simd_taps import positions_of

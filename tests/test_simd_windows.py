@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import asgfn
 from asgfn import lax
+from asgfn.records import replace
 from backends.kernels import index as ix
 from backends.kernels.schedules.contraction_region import Region
 from backends.kernels.schedules.simd_windows_cut import DEPTH, Box, Costs, choose, depth_box, seen

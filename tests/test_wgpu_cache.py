@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import asgfn.numpy as jnp
 from asgfn import lax
 from asgfn.config import config
 from asgfn.graph.serial import fingerprint
+from asgfn.records import replace
 from backends.programs import cache, compiler, disk
 from backends.programs.cache import key_of
 from backends.programs.disk import read_entry, write_entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import asgfn
 import asgfn.numpy as jnp
 from asgfn import lax, nn
+from asgfn.records import replace
 from backends.wgpu import WgpuBackend, limits
 from tests.programs import PROGRAMS, VECTOR
 from tests.random_programs import make
@@ -42,7 +42,7 @@ def backend_fixture(request: pytest.FixtureRequest, gpu: Any) -> str:
         if bits is None or not device.target.subgroup[0]:
             pytest.skip("it is not known how many threads run in step")
         lanes = int(bits[1]) // 32
-        device.target = dataclasses.replace(device.target, subgroup=(lanes, lanes))
+        device.target = replace(device.target, subgroup=(lanes, lanes))
     asgfn.register_backend("wgpu_kind", lambda: backend)
     return "wgpu_kind"
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import asgfn
 import asgfn.numpy as jnp
-from asgfn import dtypes, random
+from asgfn import dtypes
 from asgfn.errors import DTypeError, ShapeError
 from asgfn.tracing import Array
 
@@ -64,7 +65,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
 
     def init(key: Array, shape: Sequence[int], dtype: Any = dtype) -> Array:
         dtype = _inexact("uniform", dtype)
-        return random.uniform(key, shape, dtype) * jnp.array(scale, dtype)
+        return asgfn.random.uniform(key, shape, dtype) * jnp.array(scale, dtype)
 
     return init
 
@@ -74,7 +75,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Initializer:
 
     def init(key: Array, shape: Sequence[int], dtype: Any = dtype) -> Array:
         dtype = _inexact("normal", dtype)
-        return random.normal(key, shape, dtype) * jnp.array(stddev, dtype)
+        return asgfn.random.normal(key, shape, dtype) * jnp.array(stddev, dtype)
 
     return init
 
@@ -84,7 +85,7 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, u
 
     def init(key: Array, shape: Sequence[int], dtype: Any = dtype) -> Array:
         dtype = _inexact("truncated_normal", dtype)
-        return random.truncated_normal(key, lower, upper, shape, dtype) * jnp.array(stddev, dtype)
+        return asgfn.random.truncated_normal(key, lower, upper, shape, dtype) * jnp.array(stddev, dtype)
 
     return init
 
@@ -164,17 +165,17 @@ def _scaled_truncated_normal(key: Array, shape: tuple[int, ...], dtype: np.dtype
         stddev = jnp.sqrt(variance) / jnp.array(_COMPLEX_TRUNCATED_DEVIATION, dtype)
         return _complex_truncated_normal(key, 2, shape, dtype) * stddev
     stddev = jnp.sqrt(variance) / jnp.array(_TRUNCATED_DEVIATION, dtype)
-    return random.truncated_normal(key, -2, 2, shape, dtype) * stddev
+    return asgfn.random.truncated_normal(key, -2, 2, shape, dtype) * stddev
 
 
 def _scaled_normal(key: Array, shape: tuple[int, ...], dtype: np.dtype, variance: Array) -> Array:
-    return random.normal(key, shape, dtype) * jnp.sqrt(variance)
+    return asgfn.random.normal(key, shape, dtype) * jnp.sqrt(variance)
 
 
 def _scaled_uniform(key: Array, shape: tuple[int, ...], dtype: np.dtype, variance: Array) -> Array:
     if dtypes.is_complex(dtype):
         return _complex_uniform(key, shape, dtype) * jnp.sqrt(variance)
-    return random.uniform(key, shape, dtype, -1) * jnp.sqrt(3 * variance)
+    return asgfn.random.uniform(key, shape, dtype, -1) * jnp.sqrt(3 * variance)
 
 
 _DISTRIBUTIONS = {"truncated_normal": _scaled_truncated_normal, "normal": _scaled_normal, "uniform": _scaled_uniform}
@@ -182,22 +183,22 @@ _DISTRIBUTIONS = {"truncated_normal": _scaled_truncated_normal, "normal": _scale
 
 def _complex_uniform(key: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Uniform on a disk, with unit variance."""
-    radius_key, angle_key = random.split(key)
+    radius_key, angle_key = asgfn.random.split(key)
     real = dtypes.real_dtype(dtype)
-    radius = jnp.sqrt(2 * random.uniform(radius_key, shape, real)).astype(dtype)
+    radius = jnp.sqrt(2 * asgfn.random.uniform(radius_key, shape, real)).astype(dtype)
     return radius * _phase(angle_key, shape, dtype)
 
 
 def _complex_truncated_normal(key: Array, upper: float, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Complex normal, its modulus truncated to `upper`, by inverting the modulus's cumulative probability."""
-    radius_key, angle_key = random.split(key)
+    radius_key, angle_key = asgfn.random.split(key)
     real = dtypes.real_dtype(dtype)
-    below = (1 - jnp.exp(jnp.array(-(upper**2), dtype))) * random.uniform(radius_key, shape, real).astype(dtype)
+    below = (1 - jnp.exp(jnp.array(-(upper**2), dtype))) * asgfn.random.uniform(radius_key, shape, real).astype(dtype)
     return jnp.sqrt(-jnp.log(1 - below)) * _phase(angle_key, shape, dtype)
 
 
 def _phase(key: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    angle = 2 * np.pi * random.uniform(key, shape, dtypes.real_dtype(dtype)).astype(dtype)
+    angle = 2 * np.pi * asgfn.random.uniform(key, shape, dtypes.real_dtype(dtype)).astype(dtype)
     return jnp.exp(1j * angle)
 
 
@@ -251,7 +252,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> In
             return jnp.zeros(shape, dtype)
         columns = shape[column_axis]
         rows = math.prod(shape) // columns
-        matrix = random.orthogonal(key, rows, (), dtype, columns)
+        matrix = asgfn.random.orthogonal(key, rows, (), dtype, columns)
         axis = column_axis % len(shape)
         matrix = matrix.reshape(*shape[:axis], *shape[axis + 1 :], columns)
         return jnp.array(scale, dtype) * jnp.moveaxis(matrix, -1, axis)

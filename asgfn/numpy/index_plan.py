@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from asgfn.errors import (
 from asgfn.numpy.arguments import broadcast_shapes
 from asgfn.primitives.gather import GatherDimensionNumbers, GatherScatterMode
 from asgfn.primitives.slicing import as_index_operand
+from asgfn.records import record
 from asgfn.tracing import Array, ConcreteArray, as_array
 
 # ------------------------------------------------------------------------------------------- what an index consists of
@@ -110,7 +110,7 @@ def _concrete_mask(mask: Any, where: str) -> Any:
     return value if value.ndim else bool(value)
 
 
-@dataclass(frozen=True)
+@record
 class _Mask:
     """A mask's coordinates on one of its axes."""
 
@@ -190,7 +190,7 @@ def _static_slice(entry: slice, size: int, axis: int, shape: tuple[int, ...]) ->
 # --------------------------------------------------------------------------------------------------------- the plan
 
 
-@dataclass(frozen=True)
+@record
 class IndexPlan:
     """The steps of `x[index]`.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import replace
 from itertools import takewhile
 
 from asgfn.plot import labels
 from asgfn.plot.diagram import Box, Diagram
 from asgfn.plot.layout import Wire
 from asgfn.plot.scopes import Grouping
+from asgfn.records import replace
 
 SMALLEST_BUNDLE = 3
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from asgfn.graph import Asg
 from asgfn.plot import labels
 from asgfn.plot.layout import Wire
+from asgfn.records import record, replace
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Box:
     """One box of a picture.
 
@@ -41,7 +41,7 @@ class Box:
         return self.kind in ("input", "constant")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagram:
     """Boxes in an order in which wires lead forward, and remarks for the picture's header."""
 

@@ -8,7 +8,6 @@ This module imports matplotlib; `asgfn.plot` imports it only when a picture is d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +23,7 @@ from asgfn.plot.highlight import Highlight
 from asgfn.plot.layout import Layout
 from asgfn.plot.level import Path, Rectangle
 from asgfn.plot.scopes import Grouping
+from asgfn.records import record
 
 MARGIN = 14.0
 HEADER_SIZE = 11.0
@@ -41,7 +41,7 @@ LARGEST_AREA = 2600.0  # square inches
 POINTS_PER_INCH = 72.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scene:
     """Everything that a picture shows."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from asgfn.plot.diagram import Diagram
+from asgfn.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Path:
     """Every way from one place of a graph to another, for `graph(..., highlight=Path(start, end))`.
 
@@ -22,7 +22,7 @@ class Path:
     end: int | str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Highlight:
     boxes: frozenset[int] = frozenset()
     wires: frozenset[int] = frozenset()

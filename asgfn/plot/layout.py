@@ -9,10 +9,10 @@ only in the gaps between layers, and pass a layer vertically, in a column of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from asgfn.plot.level import Edge, End, Item, LevelPlan, Path, Rectangle, Value, plan_level
+from asgfn.records import record
 
 FRAME_PADDING = 10.0
 PORT_CLEARANCE = 6.0
@@ -43,7 +43,7 @@ class Wire(NamedTuple):
     target: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layout:
     """Where everything goes: a rectangle for each box, frame and frame's title, and the paths of the wires."""
 
@@ -130,7 +130,7 @@ def _split_into_levels(
     return levels
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Frame:
     """A finished level in coordinates of its own, from its top left corner."""
 

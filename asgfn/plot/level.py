@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from asgfn.plot.columns import Column, Strand
 from asgfn.plot.layering import assign_layers
 from asgfn.plot.ordering import Link, order_layers
 from asgfn.plot.placement import place
+from asgfn.records import field, record
 
 BOX_MARGIN = 14.0
 BEND_MARGIN = 7.0
@@ -80,7 +80,7 @@ class End(NamedTuple):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edge:
     """The piece of one or more wires that lies in this level."""
 
@@ -126,7 +126,7 @@ def plan_level(
     return sheet.draw()
 
 
-@dataclass(slots=True)
+@record(frozen=False)
 class _Strand:
     """A piece of an edge between two consecutive layers."""
 

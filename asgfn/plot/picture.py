@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from asgfn.graph import Asg
@@ -16,6 +15,7 @@ from asgfn.plot.inlining import inline_calls
 from asgfn.plot.layout import arrange
 from asgfn.plot.neighbourhood import restrict
 from asgfn.plot.scopes import Grouping, collapse_scopes, group_by_scope, scopes_to_collapse
+from asgfn.records import replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from asgfn.plot import labels
 from asgfn.plot.diagram import Box, Diagram
 from asgfn.plot.layout import Wire
+from asgfn.records import record, replace
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scope:
     """A frame of the picture.
 
@@ -29,7 +29,7 @@ class Scope:
         return name if self.number == 1 else f"{name} ({self.number})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Grouping:
     """Scopes, each after its parent, and for each box of a diagram the innermost scope around it (-1: none)."""
 

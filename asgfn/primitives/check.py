@@ -7,7 +7,6 @@ Where values are known it raises at once. In a compiled program nothing can rais
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,13 @@ from asgfn.primitives.elementwise import bitwise_not
 from asgfn.primitives.reductions import argmax, reduce_and
 from asgfn.primitives.shaping import convert_element_type
 from asgfn.primitives.slicing import dynamic_index_in_dim
+from asgfn.records import record
 from asgfn.tracing import Array, as_array, bind
 from asgfn.tracing.source import user_source
 from asgfn.tree_util import tree_flatten, tree_unflatten
 
 
-@dataclass(frozen=True, repr=False)
+@record(repr=False)
 class Site:
     """A place in a program where something can go wrong.
 

@@ -8,9 +8,9 @@ contraction has the loops of its result, which its epilogue shares, and those of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from asgfn.records import record
 from asgfn.transforms.region_graph import Cluster, Edge, Loops
 from asgfn.transforms.region_roles import CONTRACTION, ELEMENTWISE, LOAD_COST, REDUCTION, SCALAR_COST
 
@@ -18,7 +18,7 @@ from asgfn.transforms.region_roles import CONTRACTION, ELEMENTWISE, LOAD_COST, R
 MANY_ROWS = 64
 
 
-@dataclass(frozen=True)
+@record
 class FusionLimits:
     """What a backend can put into one kernel.
 

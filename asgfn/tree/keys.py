@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import optree
+
+from asgfn.records import record
 
 KeyEntry = Any
 KeyPath = tuple[KeyEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DictKey:
     """The step into a dict-like node: `node[key]`."""
 
@@ -22,7 +23,7 @@ class DictKey:
         return f"[{self.key!r}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SequenceKey:
     """The step into a list or tuple: `node[idx]`."""
 
@@ -32,7 +33,7 @@ class SequenceKey:
         return f"[{self.idx!r}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetAttrKey:
     """The step into an attribute, as of a named tuple or a registered dataclass: `node.name`."""
 
@@ -42,7 +43,7 @@ class GetAttrKey:
         return f".{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FlattenedIndexKey:
     """The step into the `key`-th child of a node whose type was registered without named keys."""
 

@@ -8,8 +8,9 @@ rows), one with the offset, and two for each row: the loop, and the row's bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from asgfn.records import field, record
 
 # kinds of commands, known to `runtime.py`
 RUN, COPY, FILL, LOOP, WHILE, BRANCH = range(6)
@@ -108,7 +109,7 @@ class Branch(NamedTuple):
 Command = Run | Copy | Fill | Loop | While | Branch
 
 
-@dataclass
+@record(frozen=False)
 class Encoded:
     """Commands as words, and what must be known to run them.
 

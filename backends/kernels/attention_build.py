@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from asgfn.graph.asg import Asg, Node, Params
 from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import primitive
+from asgfn.records import record
 from backends.kernels.attention_cut import Cut, Found
 from backends.kernels.attention_form import Form, Gradient, attention_gradient_p, attention_p
 from backends.kernels.attention_frame import Use
@@ -31,7 +31,7 @@ class Addition(NamedTuple):
     after: int  # where in the graph it belongs: behind this node
 
 
-@dataclass(frozen=True)
+@record
 class Match:
     """What takes the place of one attention.
 

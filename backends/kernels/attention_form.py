@@ -7,17 +7,17 @@ element by element.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.base import Primitive
+from asgfn.records import field, record
 from backends.numpy.program import plan
 from backends.numpy.registry import kernel
 
 
-@dataclass(frozen=True)
+@record
 class Gradient:
     """What an `attention_gradient` has besides.
 
@@ -42,7 +42,7 @@ class Gradient:
     statistics: int
 
 
-@dataclass(frozen=True)
+@record
 class Form:
     """An attention as an expression.
 

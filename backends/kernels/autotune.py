@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
+from asgfn.records import record, replace
 from backends.kernels.schedules.matmul_tensor import fits as fits_on_tensor_cores
 from backends.kernels.schedules.tensor_pieces import Pieces
 from backends.kernels.schedules.tiles import WIDE, Direct, Schedule, Skinny, TensorTile, Tile
@@ -32,7 +32,7 @@ MOST = 10  # candidates that are worth the time of measuring them
 TINY = 1 << 16  # operations that one kernel does before it has started well
 
 
-@dataclass(frozen=True)
+@record
 class Problem:
     """What is known of a contraction when its schedule is chosen.
 

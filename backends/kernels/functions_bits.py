@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.functions_notation import INFINITE_BITS, NAN, Number, constant, where
 from backends.kernels.ir import F16, F32, U32, U64
 from backends.kernels.types import BFLOAT16
 
 
-@dataclass(frozen=True)
+@record
 class Format:
     """The layout of a floating-point dtype: its bits in all, and those of its significand after the point."""
 

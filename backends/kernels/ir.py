@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
+from asgfn.records import field, record
 from backends.kernels.index import Axis, Computed, Digit, Index
 
 # the types of values: what every GPU language has
@@ -53,7 +53,7 @@ class Value:
         return self.name
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Memory:
     """Something that is read and written by index.
 
@@ -76,12 +76,12 @@ class Memory:
     atomic: bool = False
 
 
-@dataclass
+@record(frozen=False)
 class Let:
     value: Value
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Variable:
     """A number that changes: the result of a loop."""
 
@@ -90,13 +90,13 @@ class Variable:
     start: Value
 
 
-@dataclass
+@record(frozen=False)
 class Assign:
     variable: Variable
     value: Value
 
 
-@dataclass
+@record(frozen=False)
 class Store:
     memory: Memory
     place: Value
@@ -104,7 +104,7 @@ class Store:
     lane: Value | None = None  # of a group in wide memory, if one element of it is stored
 
 
-@dataclass
+@record(frozen=False)
 class Atomic:
     """memory[place] = operation(memory[place], value), by one thread at a time."""
 
@@ -114,7 +114,7 @@ class Atomic:
     value: Value
 
 
-@dataclass
+@record(frozen=False)
 class StoreMatrix:
     """Element (row, column) of a subgroup's matrix goes to memory[place + row * stride + column]."""
 
@@ -124,7 +124,7 @@ class StoreMatrix:
     stride: int
 
 
-@dataclass
+@record(frozen=False)
 class Call:
     """Calls a function of the processor's library, once for all threads: with numbers, and places in memories."""
 
@@ -136,12 +136,12 @@ class Call:
         return [a[1] if isinstance(a, tuple) else a for a in self.arguments]
 
 
-@dataclass
+@record(frozen=False)
 class Barrier:
     """All threads of a workgroup arrive, and see what the others wrote."""
 
 
-@dataclass
+@record(frozen=False)
 class Loop:
     """for name = start; name < stop; name += step."""
 
@@ -153,14 +153,14 @@ class Loop:
     unroll: bool = False
 
 
-@dataclass
+@record(frozen=False)
 class If:
     condition: Value
     body: list[Any]
     otherwise: list[Any] = field(default_factory=list)
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Kernel:
     """A program for many threads.
 

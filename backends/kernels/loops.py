@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from asgfn.graph.asg import Asg, Node
+from asgfn.records import record
 from asgfn.transforms.region_axes import AxisFactors
 from asgfn.transforms.region_graph import Edge
 from asgfn.transforms.region_roles import ELEMENTWISE, REDUCTION
@@ -25,7 +25,7 @@ _NO_LIMITS = FusionLimits(max_operands=1 << 30, max_nodes=1 << 30, max_row=1 << 
 Loops = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Placed:
     """A value whose elements are counted by loops.
 
@@ -38,7 +38,7 @@ class Placed:
     loops: Loops
 
 
-@dataclass(frozen=True)
+@record
 class Reduction:
     """A reduction of a region.
 
@@ -55,7 +55,7 @@ class Reduction:
     depth: int
 
 
-@dataclass(frozen=True)
+@record
 class RegionLoops:
     """The loops of one region.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from asgfn.graph.asg import Asg, Node
 from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.types import ArrayType
+from asgfn.records import record
 from backends.kernels.depth import room_for
 from backends.kernels.elements import supports
 from backends.kernels.ir import Kernel
@@ -37,7 +37,7 @@ class Stage(NamedTuple):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """How a node is computed.
 

@@ -7,13 +7,13 @@ device computes itself is one operation; the rest is written in terms of those (
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.threefry import PARITY, ROTATIONS
+from asgfn.records import record
 from backends.kernels import (
     functions,
     functions_angles,
@@ -30,7 +30,7 @@ from backends.kernels.ir import BOOL, F16, F32, F64, U32, U64, Builder, Value
 from backends.kernels.types import FLOATS, Types, magnitude_bits
 
 
-@dataclass(frozen=True)
+@record
 class Operation:
     """What a rule is called with, besides the operands."""
 

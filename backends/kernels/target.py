@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from asgfn.records import field, record
 from backends.kernels.ir import SIZES
 from backends.kernels.types import Types
 
@@ -26,7 +26,7 @@ class MatrixShape(NamedTuple):
     k: int
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """A kind of device.
 

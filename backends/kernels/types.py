@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from asgfn.records import record
 from backends.kernels.ir import BOOL, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Builder, Value
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -44,7 +44,7 @@ _NARROW = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class Types:
     """The representation on one kind of device.
 

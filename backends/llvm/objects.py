@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import threading
 from pathlib import Path
 
@@ -21,8 +19,10 @@ _lock = threading.Lock()
 def key_of(name: str, text: str) -> str:
     """The name of a function's file, which has what else the text defines."""
     machine = host()
-    what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features, name, text)
-    return hashlib.blake2b(repr(what).encode(), digest_size=20).hexdigest()
+    what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features, name)
+    found = hashlib.blake2b(repr(what).encode(), digest_size=20)
+    found.update(text.encode())
+    return found.hexdigest()
 
 
 def find(key: str) -> bytes | None:
@@ -43,20 +43,7 @@ def keep(key: str, code: bytes) -> None:
     where = _folder()
     if where is None:
         return
-    if _count("stored") % _BETWEEN_TRIMS == 1:
-        disk.write_entry(where / f"{key}.o", code)  # which looks through the folder
-        return
-    import tempfile  # here: most processes only read
-
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(suffix=".part", dir=where)
-        with os.fdopen(handle, "wb") as file:
-            file.write(disk._MAGIC + disk._checksum(code) + code)
-        os.replace(temporary, where / f"{key}.o")
-    except OSError:  # the folder was removed, or the disk is full: the next process compiles it again
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    disk.write_entry(where / f"{key}.o", code, trims=_count("stored") % _BETWEEN_TRIMS == 1)
 
 
 def _folder() -> Path | None:

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from asgfn.errors import GraphError
 from asgfn.graph.asg import Asg
 from asgfn.graph.serial import fingerprint
 from asgfn.graph.types import SourceInfo
+from asgfn.records import fields
 from backends.kernels.target import Target
 from backends.programs.disk import folder, kept, read_entry, write_entry
 from backends.programs.finished import Finished
@@ -75,7 +75,7 @@ def key_of(mark: bytes, target: Target, donated: Sequence[bool], special: str = 
         tuned: whether all that could be measured for it was.
     """
     found = hashlib.blake2b(version() + mark + bytes([tuned, *donated]) + special.encode(), digest_size=20)
-    found.update(repr([(f.name, getattr(target, f.name)) for f in fields(target) if f.name != "measured"]).encode())
+    found.update(repr([(name, getattr(target, name)) for name in fields(target) if name != "measured"]).encode())
     for problem, seconds in sorted(target.measured.items()):
         found.update(repr((problem, sorted(map(repr, seconds.items())))).encode())
     return found.hexdigest()

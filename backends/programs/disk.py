@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -56,23 +57,26 @@ def read_entry(path: Path) -> bytes | None:
     return data
 
 
-def write_entry(path: Path, data: bytes) -> None:
-    """Has a file hold this, all of it or (if another process is faster, or the disk full) what it held before."""
-    import tempfile  # here: most processes only read
+def write_entry(path: Path, data: bytes, trims: bool = True) -> None:
+    """Has a file hold this, all of it or (if another process is faster, or the disk full) what it held before.
 
+    Arguments:
+        trims: whether it also looks if the folder has become too large, which takes longer the more files there are.
+    """
+    # no other thread that runs has this name; what a process left that was stopped is written over
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(suffix=".part", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + _checksum(data) + data)
+            temporary.write_bytes(_MAGIC + _checksum(data) + data)
             os.replace(temporary, path)
         except OSError:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-        _trim(path.parent, _most_bytes())
+        if trims:
+            _trim(path.parent, _most_bytes())
     except OSError as error:
-        _report(path.parent, str(error))
+        _report(folder() or path.parent, error.strerror or str(error))
 
 
 @lru_cache(maxsize=16)  # once is enough

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from asgfn.backend import get_backend
 from asgfn.graph.asg import Asg
+from asgfn.records import replace
 from asgfn.transforms.fuse import fuse_graph
 from asgfn.transforms.region_roles import LOAD_COST
 from asgfn.transforms.region_rules import FusionLimits

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from asgfn.graph.asg import Asg
+from asgfn.records import record
 from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
 
@@ -23,7 +23,7 @@ def _as_it_is(asg: Asg, target: Target) -> Asg:
     return asg
 
 
-@dataclass(frozen=True)
+@record
 class Machine:
     """A kind of device, and what of compiling is special to it.
 

@@ -7,7 +7,6 @@ does them, and everything recorded before is submitted first when they need a va
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from asgfn.backend import get_backend
 from asgfn.graph.types import ArrayType, SourceInfo
+from asgfn.records import field, record
 from backends.kernels import ir
 
 TEMPORARY, INPUT, OUTPUT, CONSTANT = "temporary", "input", "output", "constant"
@@ -91,7 +91,7 @@ class Val:
         return self.aval.size == 0
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Dispatch:
     """A kernel and its memories.
 
@@ -144,7 +144,7 @@ class Scope:
         self.outer: set[Storage] = set()
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Loop:
     """Steps that are repeated.
 
@@ -165,7 +165,7 @@ class Loop:
     numbered: bool = True
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Guard:
     """Decides on the device which lists of dispatches run. See `plumbing`.
 
@@ -184,7 +184,7 @@ class Guard:
 
 
 # ---------------------------------------------------------------------------------------------- on the host
-@dataclass(frozen=True)
+@record
 class NodeCall:
     """Computes a node with NumPy."""
 
@@ -201,7 +201,7 @@ class NodeCall:
         return self.kernel(values)
 
 
-@dataclass(frozen=True)
+@record
 class Reshape:
     """Gives its operand another shape."""
 
@@ -211,7 +211,7 @@ class Reshape:
         return [values[0].reshape(self.shape)]
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Host:
     """A node that Python computes.
 
@@ -229,7 +229,7 @@ class Host:
     place: SourceInfo | None = None
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Download:
     storage: Storage
     slot: int
@@ -237,7 +237,7 @@ class Download:
     position: int = NEVER
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Upload:
     slot: int
     storage: Storage
@@ -245,7 +245,7 @@ class Upload:
     position: int = NEVER
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Branch:
     """One of several lists, by a number that the host reads, or that whoever runs the program finds in a memory.
 
@@ -259,7 +259,7 @@ class Branch:
     on_device: bool = False
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class While:
     """A loop until a condition fails.
 
@@ -287,7 +287,7 @@ class While:
     on_device: bool = False
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Check:
     """Raises if a value is not finite (debug_nans)."""
 
@@ -298,7 +298,7 @@ class Check:
     hunt: Any = None  # (graph, slots of its inputs): the operation in it that is to blame
 
 
-@dataclass(eq=False)
+@record(frozen=False, eq=False)
 class Commands:
     """Dispatches and loops over dispatches that follow each other: what is recorded in one go."""
 

@@ -18,6 +18,7 @@ from asgfn.graph.asg import Asg, Node
 from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.serial import from_bytes, to_bytes
 from asgfn.graph.types import ArrayType, SourceInfo
+from asgfn.records import fields
 from backends.kernels.ir import Kernel
 from backends.kernels.types import Types
 from backends.programs.finished import Finished
@@ -51,9 +52,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 def _fields(cls: type) -> list[str]:
-    if hasattr(cls, "__dataclass_fields__"):
-        return list(cls.__dataclass_fields__)
-    return list(cls.__slots__)  # type: ignore[attr-defined]
+    return list(vars(cls)["__slots__"] if "__slots__" in vars(cls) else fields(cls))
 
 
 _FIELDS = {cls: [f for f in _fields(cls) if f not in _FORGOTTEN.get(cls, {})] for cls in _RECORDS}

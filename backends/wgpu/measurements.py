@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
+from asgfn.records import fields
 from backends.kernels.schedules.tiles import Direct, Schedule, Skinny, TensorTile, Tile
 from backends.programs.disk import folder, read_entry, write_entry
 
@@ -34,7 +34,7 @@ def remembered(adapter: str) -> dict[str, Times]:
         stored = msgpack.unpackb(data, raw=False)
         return {
             str(key): {
-                _SCHEDULES[name](**fields): float(seconds) for name, fields, seconds in times if name in _SCHEDULES
+                _SCHEDULES[name](**values): float(seconds) for name, values, seconds in times if name in _SCHEDULES
             }
             for key, times in stored.items()
         }
@@ -51,5 +51,9 @@ def remember(adapter: str, measured: Mapping[str, Mapping[Schedule, float]]) -> 
     import msgpack
 
     whole = {**remembered(adapter), **measured}
-    stored = {key: [[type(s).__name__, asdict(s), t] for s, t in times.items()] for key, times in whole.items()}
+    stored = {key: [[type(s).__name__, _values(s), t] for s, t in times.items()] for key, times in whole.items()}
     write_entry(path, msgpack.packb(stored, use_bin_type=True))
+
+
+def _values(schedule: Schedule) -> dict[str, int]:
+    return {name: getattr(schedule, name) for name in fields(schedule)}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from asgfn.graph.asg import Asg, Node, inner_graphs
 from asgfn.graph.types import ArrayType
+from asgfn.records import replace
 from backends.kernels.autotune import Asked, Problem, candidates
 from backends.kernels.elements import Unsupported
 from backends.kernels.lowering import Plan, lower, single

@@ -12,9 +12,9 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from asgfn.records import record
 from backends.kernels.ir import (
     BOOL,
     F16,
@@ -38,7 +38,7 @@ from backends.kernels.uses import count_uses
 from backends.wgsl.matrices import EXTENSION, Emulated, Native
 
 
-@dataclass(frozen=True)
+@record
 class Dialect:
     """What an implementation of WGSL wants to be told.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels.target import Target
 
 WIDE = 4
 FEWEST_THREADS = 16  # with fewer the plain products are faster
 
 
-@dataclass(frozen=True)
+@record
 class Tiling:
     """A workgroup works on tiles of `rows` queries by `columns` keys.
 

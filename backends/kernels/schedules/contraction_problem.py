@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from asgfn.graph.asg import Node
 from asgfn.graph.types import ArrayType
+from asgfn.records import record, replace
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates, Elements
 from backends.kernels.elements_conv import ConvolutionAxes
@@ -25,7 +25,7 @@ Sizes = tuple[int, ...]
 FLOAT32 = np.dtype(np.float32)
 
 
-@dataclass(frozen=True)
+@record
 class Side:
     """An operand.
 
@@ -46,7 +46,7 @@ class Side:
         return math.prod(self.sizes)
 
 
-@dataclass(frozen=True)
+@record
 class Contraction:
     """A product of matrices.
 

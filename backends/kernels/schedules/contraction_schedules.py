@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from asgfn.records import replace
 from backends.kernels.autotune import Problem, choose
 from backends.kernels.ir import U32
 from backends.kernels.lowering import Plan, constants_of

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels.index import Index
 
 
-@dataclass(frozen=True)
+@record
 class Lines:
     """An array as lines along one axis.
 

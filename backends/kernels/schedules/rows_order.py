@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from asgfn.graph.asg import Asg
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates, Elements
 from backends.kernels.index import Axis, Index
@@ -52,7 +52,7 @@ class RowElements(Elements):
         return super()._compute(value, coordinates, mask)
 
 
-@dataclass(frozen=True)
+@record
 class Order:
     """Which loops should be inner ones.
 

@@ -6,9 +6,9 @@ The order in which elements are added up depends on the shapes only, so that res
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
+from asgfn.records import replace
 from backends.kernels import index as ix
 from backends.kernels.index import Index
 from backends.kernels.ir import I32, Builder, Memory, Value

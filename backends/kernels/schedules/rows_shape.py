@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+from asgfn.records import record, replace
 from backends.kernels.loops import Loops, Reduction, RegionLoops
 from backends.kernels.schedules.assembly import WIDE
 from backends.kernels.schedules.rows_order import Order
@@ -24,7 +23,7 @@ GROUPS = 128
 SIMD_GROUPS = 16
 
 
-@dataclass(frozen=True)
+@record
 class Pass:
     """Reductions that go through the same elements at the same time.
 
@@ -40,7 +39,7 @@ class Pass:
     reductions: tuple[Reduction, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Shape:
     """The arrangement of a kernel.
 

@@ -10,10 +10,10 @@ The order of additions depends on the shape only. (Hillis and Steele, "Data para
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, I32, U32, Builder, Memory, Value
@@ -48,7 +48,7 @@ def plan_scan(asg: Asg, target: Target) -> Plan | None:
     return stages.plan()
 
 
-@dataclass(frozen=True)
+@record
 class Sequences:
     """An input, output or temporary as lines of numbers.
 

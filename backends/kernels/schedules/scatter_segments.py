@@ -8,9 +8,9 @@ again, but much shorter.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, I32, U32, Builder, Value
@@ -100,7 +100,7 @@ def _level(scatter: Scatter, count: int, source: Any, open_values: Callable[[Bui
     return pending
 
 
-@dataclass(frozen=True)
+@record
 class _Pending:
     """Slots that are still to be put together: rows, in which equal ones are neighbours, and values.
 
@@ -134,7 +134,7 @@ class _Pending:
         return write
 
 
-@dataclass(frozen=True)
+@record
 class _Keys:
     """The rows of pending slots."""
 

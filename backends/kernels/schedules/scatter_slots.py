@@ -8,12 +8,12 @@ ones its columns; each update of a row is a slot, in the order of the updates.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from asgfn.graph.asg import Asg
 from asgfn.primitives.gather import GatherScatterMode, window_axes
 from asgfn.primitives.scatter import window_sizes
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Elements
 from backends.kernels.elements_indexing import window_start
@@ -154,7 +154,7 @@ class Scatter:
         return f"scatter {self.monoid.name}"
 
 
-@dataclass(frozen=True)
+@record
 class SlotRows:
     """The rows of all slots, in the order of the slots, as what is sorted."""
 

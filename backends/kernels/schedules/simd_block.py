@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
@@ -21,7 +21,7 @@ from backends.kernels.target import Target
 LIBRARY = {F32: "f32", "f64": "f64"}
 
 
-@dataclass(frozen=True)
+@record
 class Strides:
     """An operand as it lies in memory: which one, and the steps to the next free index and to the next of k."""
 

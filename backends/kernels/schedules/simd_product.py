@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.ir import BOOL, SIZES, Memory, Value
 from backends.kernels.lowering import Plan
@@ -30,7 +30,7 @@ NARROW, FIRST = 512, 1 << 15
 SMALL = 1 << 20
 
 
-@dataclass(frozen=True)
+@record
 class Cut:
     """Rows and columns of a block of the result, and steps of k in a part."""
 
@@ -62,7 +62,7 @@ def _pieces(length: int, count: int, unit: int) -> int:
     return -(-math.ceil(length / count) // unit) * unit
 
 
-@dataclass(frozen=True)
+@record
 class Units:
     """What pieces of the axes m, n, k are multiples of: of the last axis that they are made of, where that is run through."""
 

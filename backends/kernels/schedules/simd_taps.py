@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
@@ -34,7 +34,7 @@ SHARE = 1 << 12
 UNROLLED = 64
 
 
-@dataclass(frozen=True)
+@record
 class Layout:
     """How a part of an image lies in memory.
 

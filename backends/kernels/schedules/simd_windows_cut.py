@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
@@ -20,7 +20,7 @@ BLOCK, IMAGE = 1 << 16, 1 << 17
 WRITTEN, TURNED, GROUP, PART = 0.4, 1.0, 3000.0, 500.0
 
 
-@dataclass(frozen=True)
+@record
 class Box:
     """Some neighbours of an axis, with all of the axes after it, for one place along those before it.
 
@@ -103,7 +103,7 @@ def _counts(most: int) -> Iterator[int]:
         pieces += 1 if pieces < 8 else pieces // 4
 
 
-@dataclass(frozen=True)
+@record
 class Costs:
     """What there is to do besides the product.
 

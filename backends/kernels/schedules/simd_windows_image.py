@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
@@ -15,7 +15,7 @@ from backends.kernels.schedules.contraction_region import Region
 from backends.kernels.schedules.simd_nest import is_plain
 
 
-@dataclass(frozen=True)
+@record
 class Image:
     """How the elements that windows see lie in an image: for each of its axes, steps along it for a step along each axis that
     m, or k, is made of."""

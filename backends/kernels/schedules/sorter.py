@@ -7,9 +7,9 @@ place by a binary search in the other run. Keys are u32; the order of equal ones
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, I32, U32, Builder, Value
@@ -43,7 +43,7 @@ class Source(Protocol):
     def open(self, stages: Stages, b: Builder) -> Reader: ...
 
 
-@dataclass(frozen=True)
+@record
 class Pairs:
     """Keys and the places that their elements had at first, as memory of [lines, count] elements."""
 

@@ -7,10 +7,10 @@ equal keys; keys of 64 bits count as two. For top_k only the first k of each blo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, F16, F32, F64, I32, I64, U32, U64, Builder, Value
@@ -80,7 +80,7 @@ def _ordered_integer(b: Builder, value: Value) -> Value:
     return b.op("xor", b.op("bitcast", value, dtype=U32), b.constant(0x80000000, U32))
 
 
-@dataclass(frozen=True)
+@record
 class Numbers:
     """An input of the plan as what is sorted.
 
@@ -163,7 +163,7 @@ def plan_top_k(asg: Asg, target: Target) -> Plan | None:
     return stages.plan()
 
 
-@dataclass(frozen=True)
+@record
 class Reordered:
     """Results: the first `count` elements of each line of the operands in a new order.
 

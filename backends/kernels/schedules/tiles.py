@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from asgfn.records import record
 
 WIDE = 4
 RESULT_PADDING = 4  # elements between lines of results
 
 
-@dataclass(frozen=True)
+@record
 class Tile:
     """A workgroup computes a tile of the result, in steps along the contracted axis that it keeps in workgroup memory.
 
@@ -43,7 +43,7 @@ class Tile:
         return 4 * self.buffers * self.depth * (self.rows + self.columns)
 
 
-@dataclass(frozen=True)
+@record
 class Skinny:
     """Threads that share the contracted axis, for a result with few rows or columns.
 
@@ -68,7 +68,7 @@ class Skinny:
         return self.across * self.along
 
 
-@dataclass(frozen=True)
+@record
 class Direct:
     """A thread computes some neighbours of the result, each a loop of its own over the contracted axis.
 
@@ -79,7 +79,7 @@ class Direct:
     columns: int = 1
 
 
-@dataclass(frozen=True)
+@record
 class TensorTile:
     """A workgroup computes a tile of the result on tensor cores, each of its subgroups a part of the tile.
 
