@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from asgfn import errors, grad, jit, lax, pure_callback, vmap
 from asgfn.graph import ArrayType, Asg, Node, Params
 from asgfn.primitives.base import primitive
 from asgfn.transforms.interpret import run
+from backends import numpy as numpy_backend
+from backends.numpy import registry
 from backends.numpy.program import SMALLEST_MANAGED, Program
 
 N = 32
@@ -272,3 +276,8 @@ def test_infinities():
         jit(jnp.exp)(1000.0)
     with asgfn.debug_nans():
         assert jit(jnp.exp)(1000.0) == np.inf
+
+
+def test_the_registry_knows_all_modules_of_kernels():
+    found = {m.name for m in pkgutil.iter_modules(numpy_backend.__path__) if m.name.startswith("kernels_")}
+    assert found == {f"kernels_{name}" for name in registry.MODULES}

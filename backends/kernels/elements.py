@@ -8,6 +8,7 @@ schedule only decides who computes which elements, in which order, and what is c
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,18 +26,35 @@ Coordinates = tuple[Index, ...]
 Rule = Callable[..., "Value | list[Value]"]
 
 # rule(elements, node, coordinates, mask) -> the element of the result (or of each result)
-RULES: dict[str, Rule] = {}
+_rules: dict[str, Rule] = {}
+# those of other modules, which are loaded when there is such a primitive
+_ELSEWHERE = {
+    "elements_conv": ("conv_general_dilated",),
+    "elements_indexing": ("gather", "dynamic_slice", "dynamic_update_slice", "bitcast_convert_type", "threefry2x32"),
+    "elements_windows": (
+        "reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window_argmax", "reduce_window_argmin",
+        "window_gather", "window_scatter_add",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _ELSEWHERE.items() for name in names}
 
 
 def element_rule(*names: str) -> Callable[[Rule], Rule]:
-    """Registers how an element of a primitive's result is computed."""
+    """Registers how an element of a primitive's result is computed. `_ELSEWHERE` names what other modules register."""
 
     def register(rule: Rule) -> Rule:
-        for name in names:
-            RULES[name] = rule
+        assert rule.__module__ == __name__ or _MODULE_OF.keys() >= {*names}, names
+        _rules.update(dict.fromkeys(names, rule))
         return rule
 
     return register
+
+
+def rule_of(name: str) -> Rule | None:
+    """The rule for a primitive; None for those that are computed from the elements of their operands at the same place."""
+    if name in _MODULE_OF and name not in _rules:
+        importlib.import_module(f"backends.kernels.{_MODULE_OF[name]}")
+    return _rules.get(name)
 
 
 class Unsupported(Exception):
@@ -47,7 +65,8 @@ def supports(node: Node, in_types: Sequence[ArrayType], types: Types) -> bool:
     """Whether elements of a node's results can be asked for."""
     if not all(types.holds(t.dtype) for t in (*in_types, *node.out_types)):
         return False
-    return node.primitive.name in RULES or scalar.supports(node.primitive.name, in_types, node.out_types, node.params)
+    name = node.primitive.name
+    return rule_of(name) is not None or scalar.supports(name, in_types, node.out_types, node.params)
 
 
 class Elements:
@@ -92,7 +111,7 @@ class Elements:
         if producer < 0:
             return self._input(value, coordinates, mask)
         node = self.asg.nodes[producer]
-        rule = RULES.get(node.primitive.name)
+        rule = rule_of(node.primitive.name)
         if rule is not None:
             made = rule(self, node, coordinates, mask)
         else:

@@ -18,7 +18,7 @@ from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.types import ArrayType
 from asgfn.records import record
 from backends.kernels.depth import room_for
-from backends.kernels.elements import supports
+from backends.kernels.elements import COMBINERS, supports
 from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
 
@@ -60,39 +60,48 @@ class Plan:
 Maker = Callable[[Asg, Target], "Plan | None"]
 _by_kind: dict[str, Maker] = {}
 _by_primitive: dict[str, Maker] = {}
-_MODULES = (
-    "backends.kernels.elements_indexing",
-    "backends.kernels.elements_windows",
-    "backends.kernels.schedules.elementwise_plan",
-    "backends.kernels.schedules.rows",
-    "backends.kernels.schedules.contraction",
-    "backends.kernels.schedules.group",
-    "backends.kernels.schedules.indexing",
-    "backends.kernels.schedules.scans",
-    "backends.kernels.schedules.sorting",
-    "backends.kernels.schedules.attention",
-)
-_loaded = False
+# which module of `schedules` has the maker for a kind of region or a primitive: it is loaded when there is one
+_SCHEDULES: dict[str, tuple[str, ...]] = {
+    "attention": ("attention", "attention_gradient"),
+    "contraction": ("contraction", "dot_general", "conv_general_dilated"),
+    "elementwise_plan": ("elementwise",),
+    "group": ("group",),
+    "indexing": (
+        "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "dynamic_update_slice",
+    ),
+    "rows": ("reduction", *COMBINERS, "argmax", "argmin"),
+    "scans": ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"),
+    "sorting": ("sort", "top_k"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _SCHEDULES.items() for name in names}
+
+
+def _registered(makers: dict[str, Maker], names: Sequence[str]) -> Callable[[Maker], Maker]:
+    unknown = [name for name in names if name not in _MODULE_OF]
+    if unknown:
+        raise ValueError(f"lowering._SCHEDULES does not say which module plans {', '.join(unknown)}")
+
+    def register(maker: Maker) -> Maker:
+        makers.update(dict.fromkeys(names, maker))
+        return maker
+
+    return register
+
+
+def _maker(makers: dict[str, Maker], name: str) -> Maker | None:
+    if name in _MODULE_OF and name not in makers:
+        importlib.import_module(f"backends.kernels.schedules.{_MODULE_OF[name]}")
+    return makers.get(name)
 
 
 def plan_for_kind(*kinds: str) -> Callable[[Maker], Maker]:
     """Registers how regions of a kind ("elementwise", "reduction", "contraction", "group") are computed."""
-
-    def register(maker: Maker) -> Maker:
-        _by_kind.update(dict.fromkeys(kinds, maker))
-        return maker
-
-    return register
+    return _registered(_by_kind, kinds)
 
 
 def plan_for_primitive(*names: str) -> Callable[[Maker], Maker]:
     """Registers how a primitive that stands alone is computed."""
-
-    def register(maker: Maker) -> Maker:
-        _by_primitive.update(dict.fromkeys(names, maker))
-        return maker
-
-    return register
+    return _registered(_by_primitive, names)
 
 
 def lower(node: Node, in_types: Sequence[ArrayType], target: Target) -> Plan | None:
@@ -100,12 +109,11 @@ def lower(node: Node, in_types: Sequence[ArrayType], target: Target) -> Plan | N
 
     Nodes that hold graphs other than `fused` (loops, branches) are the caller's.
     """
-    _load()
     if node.primitive.name == "fused":
         with room_for(_operations(node.params["asg"])):
             return lower_region(node.params["asg"], node.params["kind"], target)
     asg = single(node, in_types)
-    maker = _by_primitive.get(node.primitive.name)
+    maker = _maker(_by_primitive, node.primitive.name)
     found = maker(asg, target) if maker is not None else None
     return found if found is not None else lower_region(asg, "elementwise", target)
 
@@ -116,14 +124,13 @@ def _operations(asg: Asg) -> int:
 
 def lower_region(asg: Asg, kind: str, target: Target) -> Plan | None:
     """The plan of a region; None if the host has to compute it."""
-    _load()
     types = asg.value_types
     if kind != "group" and not all(supports(node, [types[i] for i in node.inputs], target.types) for node in asg.nodes):
         return None
-    maker = _by_kind.get(kind)
+    maker = _maker(_by_kind, kind)
     found = maker(asg, target) if maker is not None else None
     if found is None and kind not in ("elementwise", "group"):
-        found = _by_kind["elementwise"](asg, target)
+        return lower_region(asg, "elementwise", target)
     return found
 
 
@@ -150,11 +157,3 @@ def plan_of(kernel: Kernel, asg: Asg, target: Target, **more: Any) -> Plan:
     arguments += [Argument("constant", k) for k in range(len(constants))]
     arguments += [Argument("output", k) for k in range(len(asg.outputs))]
     return Plan((Stage(kernel, tuple(arguments)),), constants=constants, **more)
-
-
-def _load() -> None:
-    global _loaded
-    if not _loaded:
-        _loaded = True
-        for module in _MODULES:
-            importlib.import_module(module)

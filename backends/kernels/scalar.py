@@ -6,6 +6,7 @@ device computes itself is one operation; the rest is written in terms of those (
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,17 +15,7 @@ import numpy as np
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.threefry import PARITY, ROTATIONS
 from asgfn.records import record
-from backends.kernels import (
-    functions,
-    functions_angles,
-    functions_bessel,
-    functions_bits,
-    functions_error,
-    functions_exact,
-    functions_gamma,
-    functions_power,
-    functions_zeta,
-)
+from backends.kernels import functions_bits, functions_exact
 from backends.kernels.functions_notation import Number, constant, where
 from backends.kernels.ir import BOOL, F16, F32, F64, U32, U64, Builder, Value
 from backends.kernels.types import FLOATS, Types, magnitude_bits
@@ -175,27 +166,34 @@ def in_single(b: Builder, types: Types, formula: Callable[..., Number], *operand
     return b.op("convert", result, dtype=F16) if operands[0].dtype == F16 and result.dtype == F32 else result
 
 
-for _name in (
-    "exp", "exp2", "expm1", "log", "log1p", "logistic", "sqrt", "rsqrt", "cbrt", "sinh", "cosh", "tanh", "asinh",
-    "acosh", "atanh",
-):  # fmt: skip
-    function(_name, getattr(functions, _name))
-for _name in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2"):
-    function(_name, getattr(functions_angles, _name))
-for _name in ("erf", "erfc", "erf_inv"):
-    function(_name, getattr(functions_error, _name))
-for _name in ("lgamma", "digamma"):
-    function(_name, getattr(functions_gamma, _name))
-for _name in ("bessel_i0e", "bessel_i1e"):
-    function(_name, getattr(functions_bessel, _name))
-for _name in ("zeta", "polygamma"):
-    function(_name, getattr(functions_zeta, _name))
+def _formula(module: str, name: str) -> Callable[..., Number]:
+    """A formula of a module that is loaded when it is first written."""
+
+    def write(*operands: Number) -> Number:
+        return getattr(importlib.import_module(f"backends.kernels.{module}"), name)(*operands)
+
+    return write
+
+
+for _module, _names in {
+    "functions": (
+        "exp", "exp2", "expm1", "log", "log1p", "logistic", "sqrt", "rsqrt", "cbrt", "sinh", "cosh", "tanh", "asinh",
+        "acosh", "atanh",
+    ),
+    "functions_angles": ("sin", "cos", "tan", "asin", "acos", "atan", "atan2"),
+    "functions_error": ("erf", "erfc", "erf_inv"),
+    "functions_gamma": ("lgamma", "digamma"),
+    "functions_bessel": ("bessel_i0e", "bessel_i1e"),
+    "functions_zeta": ("zeta", "polygamma"),
+}.items():  # fmt: skip
+    for _name in _names:
+        function(_name, _formula(_module, _name))
 
 
 @rule("pow")
 def _pow(o: Operation, x: Value, y: Value) -> Value:
     y = o.types.convert(o.b, y, o.in_types[1].dtype, o.dtype)
-    return of_floats(o, "pow", functions_power.power, x, y)
+    return of_floats(o, "pow", _formula("functions_power", "power"), x, y)
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic

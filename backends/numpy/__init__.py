@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +11,6 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from backends.numpy.program import Program, plan
 from backends.numpy.registry import find_kernel
-
-_MODULES = [m.name for m in pkgutil.iter_modules(__path__) if m.name.startswith("kernels_")]
 
 
 class CpuDevice:
@@ -39,8 +35,6 @@ class NumpyBackend:
 
     def __init__(self) -> None:
         self._device = CpuDevice()
-        for module in _MODULES:
-            importlib.import_module(f"{__name__}.{module}")
 
     def devices(self) -> list[CpuDevice]:
         return [self._device]

@@ -8,6 +8,7 @@ Element-wise operations that a real `np.ufunc` computes exactly are registered a
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ from asgfn.graph.types import ArrayType
 Factory = Callable[..., Callable[..., Any]]
 
 _factories: dict[str, Factory] = {}
+# what registers them, in the order in which it is loaded until a kernel is found: what most programs need first
+MODULES = (
+    "elementwise", "shaping", "reductions", "indexing", "contractions", "calls", "fused", "control", "random", "sorting",
+    "windows", "linalg", "special", "implicit", "fft",
+)  # fmt: skip
 
 
 def kernel(name: str) -> Callable[[Factory], Factory]:
@@ -39,10 +45,6 @@ def register_ufunc(name: str, ufunc: np.ufunc, kinds: str = "biufcV") -> None:
     kernel(name)(lambda in_types, out_types, **params: ufunc)
 
 
-def has_kernel(name: str) -> bool:
-    return name in _factories
-
-
 def find_kernel(
     name: str, in_types: Sequence[ArrayType], out_types: Sequence[ArrayType], params: Any
 ) -> Callable[..., Any]:
@@ -51,9 +53,17 @@ def find_kernel(
     Raises:
         BackendError: there is none.
     """
-    factory = _factories.get(name)
+    factory = _factories.get(name) or _loaded(name)
     if factory is None:
         from asgfn.errors import BackendError
 
         raise BackendError(f"the numpy backend cannot compute primitive {name!r}")
     return factory(in_types, out_types, **params)
+
+
+def _loaded(name: str) -> Factory | None:
+    for module in MODULES:
+        importlib.import_module(f"backends.numpy.kernels_{module}")
+        if name in _factories:
+            return _factories[name]
+    return None

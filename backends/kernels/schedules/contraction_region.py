@@ -11,7 +11,7 @@ import numpy as np
 from asgfn.graph.asg import Asg, Node
 from backends.kernels import index as ix
 from backends.kernels import scalar
-from backends.kernels.elements import RULES, Coordinates, Elements
+from backends.kernels.elements import Coordinates, Elements, rule_of
 from backends.kernels.index import Index
 from backends.kernels.ir import SIZES, Builder, Kernel, Memory, Value
 from backends.kernels.lowering import Argument, Stage
@@ -111,7 +111,7 @@ class Region:
         if name in ("transpose", "broadcast_in_dim") or name in _RESHAPES:
             return self.value_types[operand].size == node.out_types[0].size
         same = name in ("copy", "name", "stop_gradient", "optimization_barrier")
-        return shape == out and (same or (name in scalar.RULES and name not in RULES))
+        return shape == out and (same or (name in scalar.RULES and rule_of(name) is None))
 
     def places(self, coordinates: Coordinates) -> dict[int, Coordinates]:
         """Coordinates of the elements, of all values that follow it, that belong to an element of the contraction."""

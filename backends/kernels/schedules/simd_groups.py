@@ -32,10 +32,8 @@ UNROLLED = 16
 
 
 def simd_groups(region: Region, target: Target) -> Plan | None:
-    """The plan of a region; None if it is better computed otherwise."""
+    """The plan of a region one of whose operands is an image; None if it is better computed otherwise."""
     p = region.product
-    if not (p.rows.is_image or p.columns.is_image) or not all((p.b, p.m, p.n, p.k)):
-        return None
     if region.types.register(p.dtype) not in (*LIBRARY, F16) or 2 * p.batch[0] < target.simd:
         return None
     p = p.swapped() if p.columns.is_image else p

@@ -33,10 +33,8 @@ _WAY = 256
 
 
 def simd_windows(region: Region, target: Target) -> Plan | None:
-    """The plan of a region; None if it is better computed otherwise."""
+    """The plan of a region one of whose operands is an image; None if it is better computed otherwise."""
     p = region.product
-    if not (p.rows.is_image or p.columns.is_image) or not all((p.b, p.m, p.n, p.k)):
-        return None
     is_turned = p.columns.is_image
     p = p.swapped() if is_turned else p
     image = image_of(p)
