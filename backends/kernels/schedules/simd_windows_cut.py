@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from asgfn.records import record
 from backends.kernels import index as ix
@@ -152,21 +153,25 @@ def choose(p: Contraction, costs: Costs, tile: tuple[int, int], target: Target) 
             panels, rest = panels - 1, 1 + nr // lanes
         return panels * mr * nr / lanes / 2 + (max(mr * rest, mr + rest + 2) / 2 if rest else 0.0)
 
-    def cost(m: Box, columns: int) -> float:
-        rows, steps = m.length, p.useful * k.length * parts
-        cycles = GROUP + parts * PART + -(-rows // mr) * steps * tiles(columns)
-        cycles += costs.column * columns * steps
-        image = math.prod(seen(costs.free, costs.depth, m, k)[1])
-        cycles += WRITTEN * image * parts
-        cycles += rows * columns * (WRITTEN + TURNED * costs.is_turned)
-        if rows * columns > BLOCK or image > IMAGE:
-            cycles *= 1.5
-        groups = p.b * math.prod(m.pieces) * -(-p.n // columns)
-        # what the last ones leave undone is a loss, too, when not all cores are equally fast
-        return (math.ceil(groups / target.cores) + 0.25) * cycles
-
+    steps = p.useful * k.length * parts
     widths = {min(p.n, -(-p.n // pieces // lanes) * lanes) for pieces in _counts(4 * target.cores)}
-    return (
-        *min(((m, n) for m in boxes(p.rows.sizes) for n in sorted(widths, reverse=True)), key=lambda c: cost(*c)),
-        k,
-    )
+    # what a number of columns costs besides, for each strip of rows, and for all of them
+    columns = [(n, steps * tiles(n), costs.column * n * steps) for n in sorted(widths, reverse=True)]
+
+    def ways(m: Box) -> Iterator[tuple[float, int]]:
+        """Cycles of a core, for each number of columns."""
+        rows, strips, pieces = m.length, -(-m.length // mr), p.b * math.prod(m.pieces)
+        image = math.prod(seen(costs.free, costs.depth, m, k)[1])
+        fixed = GROUP + parts * (PART + WRITTEN * image)
+        for n, of_strip, of_rows in columns:
+            cycles = fixed + strips * of_strip + of_rows + rows * n * (WRITTEN + TURNED * costs.is_turned)
+            if rows * n > BLOCK or image > IMAGE:
+                cycles *= 1.5
+            # what the last ones leave undone is a loss, too, when not all cores are equally fast
+            yield (math.ceil(pieces * -(-p.n // n) / target.cores) + 0.25) * cycles, n
+
+    def least(ways: Iterator[tuple[float, int]]) -> tuple[float, int]:
+        return min(ways, key=itemgetter(0))
+
+    (_, n), m = min(((least(ways(m)), m) for m in boxes(p.rows.sizes)), key=lambda way: way[0][0])
+    return m, n, k
