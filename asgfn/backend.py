@@ -14,7 +14,8 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from asgfn.errors import BackendError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.hardware import may_have_gpu
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _log = logging.getLogger("asgfn")
 
@@ -105,9 +109,15 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
 
 def available_backends() -> list[str]:
     """Names of all backends that are installed."""
+    return sorted({*_factories, *_installed()})
+
+
+@lru_cache(maxsize=1)
+def _installed() -> dict[str, EntryPoint]:
+    """Backends that packages have announced, by name; to look through all packages takes a while."""
     from importlib.metadata import entry_points
 
-    return sorted({*_factories, *(e.name for e in entry_points(group=_GROUP))})
+    return {e.name: e for e in entry_points(group=_GROUP)}
 
 
 def get_backend(name: str | None = None) -> Backend:
@@ -134,15 +144,15 @@ def get_backend(name: str | None = None) -> Backend:
             return _backends[name]
         factory = _factories.get(name)
         if factory is None:
-            from importlib.metadata import entry_points
-
-            found = [e for e in entry_points(group=_GROUP) if e.name == name]
-            if not found:
+            if name not in _installed():
+                _installed.cache_clear()  # it may have been installed a moment ago
+            found = _installed().get(name)
+            if found is None:
                 raise BackendError(
                     f"no backend named {name!r} is installed; there are: {', '.join(available_backends()) or 'none'}. "
                     "asgfn finds backends through the metadata of installed packages, so install it (pip install .) rather than only adding it to the path"
                 )
-            factory = found[0].load()
+            factory = found.load()
         try:
             created = factory()
         except ImportError as error:

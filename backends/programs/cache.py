@@ -59,7 +59,8 @@ def source_hash(roots: Sequence[Path]) -> bytes:
     """A hash of all Python files in these folders."""
     found = hashlib.blake2b(digest_size=16)
     for place, path, _ in _files(roots):
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
         found.update(f"{place} {len(data)} ".encode() + data)
     return found.digest()
 
