@@ -27,7 +27,7 @@ class GraphBuilder:
 
     def add(self, node: Node, inputs: Sequence[int] | None = None) -> range:
         """Appends a node (reading `inputs` instead of its own ids) and returns the ids of its outputs."""
-        self.nodes.append(node if inputs is None else node._replace(inputs=tuple(inputs)))
+        self.nodes.append(node if inputs is None else node.reading(inputs))
         first = self._next
         self._next += len(node.out_types)
         return range(first, self._next)
@@ -52,7 +52,7 @@ def reorder(asg: Asg, inputs: Sequence[int] | None = None, outputs: Sequence[int
     def moved(i: int) -> int:
         return place[i] if i < n else i
 
-    nodes = [node._replace(inputs=tuple([moved(i) for i in node.inputs])) for node in asg.nodes]
+    nodes = [node.reading(map(moved, node.inputs)) for node in asg.nodes]
     return asg.replace(
         inputs=[asg.inputs[i] for i in inputs],
         input_names=[names[i] for i in inputs],

@@ -245,7 +245,10 @@ _RULES: dict[str, Callable] = {
 }
 
 
-@cached_by_graph(256)
+# under which a graph that was made here keeps what folded its constants
+_FOLDED_BY = "_folded_by"
+
+
 def simplify(asg: Asg, fold: Callable | None = None) -> Asg:
     """A graph that computes the same values, bit for bit, with calls inlined and redundant work removed.
 
@@ -253,8 +256,17 @@ def simplify(asg: Asg, fold: Callable | None = None) -> Asg:
         fold: computes a node whose operands are constants: ``(primitive, in_types, out_types, params, values) -> values`` or
             None if it should stay. Backends pass theirs, so that folding and running agree.
 
-    Bodies of loops and branches are simplified too. Effects are kept, in order.
+    Bodies of loops and branches are simplified too. Effects are kept, in order. A graph that comes from here is as simple as
+    it gets, and is returned as it is.
     """
+    known = vars(asg)
+    if _FOLDED_BY in known and fold in (None, known[_FOLDED_BY]):
+        return asg
+    return _simplified(asg, fold)
+
+
+@cached_by_graph(256)
+def _simplified(asg: Asg, fold: Callable | None) -> Asg:
     s = _Simplifier(asg, fold)
     s.new_constants = []
     outputs = s.walk(asg, (), "", None, True)
@@ -268,7 +280,8 @@ def simplify(asg: Asg, fold: Callable | None = None) -> Asg:
 
     nodes = []
     for node in s.builder.nodes:
-        node = node._replace(inputs=tuple([final(i) for i in node.inputs]))
+        if shift:
+            node = node.reading(map(final, node.inputs))
         if node.primitive.holds_graphs:
             node = node._replace(params=_simplify_params(node.params, fold))
         nodes.append(node)
@@ -283,7 +296,9 @@ def simplify(asg: Asg, fold: Callable | None = None) -> Asg:
         in_tree=asg.in_tree,
         out_tree=asg.out_tree,
     )
-    return prune(result)
+    result = prune(result)
+    vars(result)[_FOLDED_BY] = fold
+    return result
 
 
 def _simplify_params(params: Params, fold: Callable | None) -> Params:

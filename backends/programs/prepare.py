@@ -23,6 +23,8 @@ SMALL = 1 << 14
 
 def without_small_branches(asg: Asg) -> Asg:
     """The graph with cheap branches computed, all of them, and the right results selected."""
+    if not asg.inner:
+        return asg
 
     def edit(builder: GraphBuilder, index: int, node: Node, inputs: Sequence[int]) -> Sequence[int]:
         if inner_graphs(node.params):
