@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from backends.kernels.ir import Atomic, Call, If, Kernel, Let, Loop, Memory, Store, Value
+from backends.kernels.ir import Atomic, Call, Kernel, Let, Memory, Store, Value
 
 
 @lru_cache(maxsize=4096)
@@ -58,9 +58,6 @@ def _statements(body: Sequence[Any]) -> Iterator[tuple[int, int, Any]]:
             continue
         order += 1
         yield block, order, statement
-        inner = [statement.body] if isinstance(statement, (If, Loop)) else []
-        if isinstance(statement, If):
-            inner.insert(0, statement.otherwise)
-        for held in inner:
+        for held in reversed(statement.blocks()):
             stack.append((lists, iter(held)))
             lists += 1

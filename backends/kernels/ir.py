@@ -76,36 +76,58 @@ class Memory:
     atomic: bool = False
 
 
+class Statement:
+    """What a kernel does, in order."""
+
+    def operands(self) -> Sequence[Value]:
+        """The values that it does something with; a value that is only computed is none."""
+        return ()
+
+    def blocks(self) -> Sequence[list[Any]]:
+        """The statements in it."""
+        return ()
+
+
 @record(frozen=False)
-class Let:
+class Let(Statement):
     value: Value
 
 
 @record(frozen=False, eq=False)
-class Variable:
+class Variable(Statement):
     """A number that changes: the result of a loop."""
 
     name: str
     dtype: str
     start: Value
 
+    def operands(self) -> Sequence[Value]:
+        return (self.start,)
+
 
 @record(frozen=False)
-class Assign:
+class Assign(Statement):
     variable: Variable
     value: Value
 
+    def operands(self) -> Sequence[Value]:
+        return (self.value,)
+
 
 @record(frozen=False)
-class Store:
+class Store(Statement):
     memory: Memory
     place: Value
     value: Value | tuple[Value, ...]
     lane: Value | None = None  # of a group in wide memory, if one element of it is stored
 
+    def operands(self) -> Sequence[Value]:
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        return (self.place, *values) if self.lane is None else (self.place, *values, self.lane)
+
 
 @record(frozen=False)
-class Atomic:
+class Atomic(Statement):
     """memory[place] = operation(memory[place], value), by one thread at a time."""
 
     operation: str
@@ -113,9 +135,12 @@ class Atomic:
     place: Value
     value: Value
 
+    def operands(self) -> Sequence[Value]:
+        return (self.place, self.value)
+
 
 @record(frozen=False)
-class StoreMatrix:
+class StoreMatrix(Statement):
     """Element (row, column) of a subgroup's matrix goes to memory[place + row * stride + column]."""
 
     memory: Memory
@@ -123,26 +148,28 @@ class StoreMatrix:
     value: Value
     stride: int
 
+    def operands(self) -> Sequence[Value]:
+        return (self.place, self.value)
+
 
 @record(frozen=False)
-class Call:
+class Call(Statement):
     """Calls a function of the processor's library, once for all threads: with numbers, and places in memories."""
 
     function: str
     arguments: tuple[Value | tuple[Memory, Value], ...]
 
-    def values(self) -> list[Value]:
-        """The values that it needs."""
+    def operands(self) -> Sequence[Value]:
         return [a[1] if isinstance(a, tuple) else a for a in self.arguments]
 
 
 @record(frozen=False)
-class Barrier:
+class Barrier(Statement):
     """All threads of a workgroup arrive, and see what the others wrote."""
 
 
 @record(frozen=False)
-class Loop:
+class Loop(Statement):
     """for name = start; name < stop; name += step."""
 
     name: str
@@ -152,12 +179,24 @@ class Loop:
     body: list[Any]
     unroll: bool = False
 
+    def operands(self) -> Sequence[Value]:
+        return (self.start, self.stop, self.step)
+
+    def blocks(self) -> Sequence[list[Any]]:
+        return (self.body,)
+
 
 @record(frozen=False)
-class If:
+class If(Statement):
     condition: Value
     body: list[Any]
     otherwise: list[Any] = field(default_factory=list)
+
+    def operands(self) -> Sequence[Value]:
+        return (self.condition,)
+
+    def blocks(self) -> Sequence[list[Any]]:
+        return (self.body, self.otherwise)
 
 
 @record(frozen=False, eq=False)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from backends.kernels.ir import Assign, Atomic, Call, If, Let, Loop, Store, StoreMatrix, Value, Variable
+from backends.kernels.ir import Let, Loop, Value
 
 
 def count_uses(body: Sequence[Any]) -> Counter[Value]:
@@ -15,18 +15,22 @@ def count_uses(body: Sequence[Any]) -> Counter[Value]:
 
     def walk(statements: Sequence[Any]) -> None:
         for s in statements:
-            needed.extend(_operands(s))
-            for block in _blocks(s):
-                walk(block)
+            if s.__class__ is not Let:
+                needed.extend(s.operands())
+                for block in s.blocks():
+                    walk(block)
 
     walk(body)
-    uses: Counter[Value] = Counter()
-    stack = needed
+    uses: Counter[Value] = Counter(needed)
+    stack = [*uses]
     while stack:
-        value = stack.pop()
-        uses[value] += 1
-        if uses[value] == 1:
-            stack.extend(value.args)
+        for value in stack.pop().args:
+            before = uses.get(value)
+            if before is None:
+                uses[value] = 1
+                stack.append(value)
+            else:
+                uses[value] = before + 1
     return uses
 
 
@@ -37,43 +41,18 @@ def used_inside(body: Sequence[Any]) -> set[Value]:
 
     def walk(statements: Sequence[Any], loops: int) -> None:
         for s in statements:
-            for value in s.value.args if isinstance(s, Let) else _operands(s):
+            is_let = s.__class__ is Let
+            for value in s.value.args if is_let else s.operands():
                 if depth.get(id(value.attr) if value.op == "loop" else value, loops) < loops:
                     found.add(value)
-            if isinstance(s, Let):
+            if is_let:
                 depth[s.value] = loops
-            elif isinstance(s, Loop):
+                continue
+            is_loop = s.__class__ is Loop
+            if is_loop:
                 depth[id(s)] = loops + 1
-            for block in _blocks(s):
-                walk(block, loops + isinstance(s, Loop))
+            for block in s.blocks():
+                walk(block, loops + is_loop)
 
     walk(body, 0)
     return found
-
-
-def _operands(s: Any) -> Sequence[Value]:
-    """The values that a statement does something with."""
-    if isinstance(s, Store):
-        return (
-            s.place,
-            *(s.value if isinstance(s.value, tuple) else (s.value,)),
-            *(() if s.lane is None else (s.lane,)),
-        )
-    if isinstance(s, (Atomic, StoreMatrix)):
-        return s.place, s.value
-    if isinstance(s, Call):
-        return s.values()
-    if isinstance(s, Variable):
-        return (s.start,)
-    if isinstance(s, Assign):
-        return (s.value,)
-    if isinstance(s, Loop):
-        return s.start, s.stop, s.step
-    return (s.condition,) if isinstance(s, If) else ()
-
-
-def _blocks(s: Any) -> Sequence[Sequence[Any]]:
-    """The statements in a statement."""
-    if isinstance(s, Loop):
-        return (s.body,)
-    return (s.body, s.otherwise) if isinstance(s, If) else ()

@@ -39,7 +39,7 @@ def strips_of(kernel: Kernel, shape_of: Callable[[str], GemmShape]) -> frozenset
     for call in _calls(kernel.body):
         product = _PRODUCT.fullmatch(call.function)
         if product is not None:
-            rows, columns, *_ = call.values()
+            rows, columns, *_ = call.operands()
             shape = shape_of(product["dtype"])
             for height in _heights(columns, shape) if product["windows"] else {shape.mr}:
                 sizes = {rest for rest in _rests(rows, height) if rest}
