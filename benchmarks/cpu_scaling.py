@@ -1,6 +1,8 @@
-"""How cost grows on the CPU: an MLP's step with twice the batch or width, rows beyond the cache with twice as many; ratios.
+"""How cost grows on the CPU: an MLP's step with twice the batch or width, rows beyond the cache that are twice as many or
+twice as long; ratios.
 
-Twice the batch or rows should take at most twice as long; twice the width, between two and four times.
+Twice the batch, rows or their length should take at most twice as long; twice the width of the MLP has 2.8 times the
+multiplications.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from collections.abc import Callable
 
 from benchmarks import libraries, mlp, rows
 
-ROWS = (32768, 65536)  # of 1024: 256 MB and 512 MB read and written, more than any cache holds
+ROWS, LENGTH = 32768, 1024  # 256 MB read and written, more than any cache holds
 
 
 def growth(step: Callable[[mlp.Sizes], dict], of_rows: Callable[[tuple[int, int]], dict]) -> dict[str, float]:
@@ -17,11 +19,13 @@ def growth(step: Callable[[mlp.Sizes], dict], of_rows: Callable[[tuple[int, int]
     base, twice, wide = (
         step(sizes)["step (ms)"] for sizes in (mlp.Sizes(), mlp.Sizes(batch=256), mlp.Sizes(width=1024))
     )
-    few, many = (of_rows((n, 1024)) for n in ROWS)
+    few, many, long = (of_rows(shape) for shape in ((ROWS, LENGTH), (2 * ROWS, LENGTH), (ROWS, 2 * LENGTH)))
+    of_more = {f"{name}, {2 * ROWS} / {ROWS} rows": (many, name) for name in rows.NAMES}
+    of_longer = {f"{name}, rows of {2 * LENGTH} / {LENGTH}": (long, name) for name in rows.NAMES}
     return {
         "MLP, batch 256 / 128": twice / base,
         "MLP, width 1024 / 512": wide / base,
-        **{f"{name}, {ROWS[1]} / {ROWS[0]} rows": many[f"{name} (ms)"] / few[f"{name} (ms)"] for name in rows.NAMES},
+        **{k: there[f"{name} (ms)"] / few[f"{name} (ms)"] for k, (there, name) in (of_more | of_longer).items()},
     }
 
 
