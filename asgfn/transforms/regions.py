@@ -89,6 +89,9 @@ class Partitioner:
         self.loops = Loops()
         self.nesting = False  # whether reductions of row-wise results join the rows' region already
         self.apart: set[tuple] = set()  # states of pairs of regions that no kernel can be
+        self.merges = 0
+        # pairs of regions that could not become one, perhaps for what lies between them, and after how many merges
+        self.refused: dict[tuple[Cluster, Cluster], int] = {}
         # for each operation: itself, the region that it is in, its loops (of its result, or of what it reduces)
         self.operations: list[Operation] = []
         self.clusters: list[Cluster] = []
@@ -337,6 +340,8 @@ class Partitioner:
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""
         edges = first.succs[second]
+        if self.refused.get((first, second)) == self.merges:
+            return False
         # regions only grow, so this says whether anything that the rules look at has changed since
         state = (first, second, len(first.members), len(second.members), len(first.succs), self.nesting)
         if not edges or state in self.apart:
@@ -354,7 +359,10 @@ class Partitioner:
         }
         outputs = (first.outputs | second.outputs) - inner
         leads = second if first.kind == ELEMENTWISE or second.kind == REDUCTION else first
-        return self._become_one(first, second, edges, leads, inputs, outputs)
+        done = self._become_one(first, second, edges, leads, inputs, outputs)
+        if not done:
+            self.refused[first, second] = self.merges
+        return done
 
     def _become_one(
         self,
@@ -378,6 +386,7 @@ class Partitioner:
         for edge in edges:
             for a, b in edge.loops or ():
                 self.loops.join(a, b)
+        self.merges += 1
         kind, domain, rows = leads.kind, leads.domain, leads.rows
         stays, gone = contract(first, second, path)
         stays.kind, stays.domain, stays.rows = kind, domain, rows
