@@ -38,7 +38,7 @@ class Box:
     @property
     def lengths(self) -> Sizes:
         """Along each axis."""
-        return (*(1 for _ in self.sizes[: self.axis]), self.count, *self.sizes[self.axis + 1 :])
+        return (*((1,) * self.axis), self.count, *self.sizes[self.axis + 1 :])
 
     @property
     def inner(self) -> int:
@@ -127,12 +127,9 @@ def seen(free: Sequence[Sizes], depth: Sequence[Sizes], m: Box, k: Box) -> tuple
         free, depth: for each axis of the image, steps along it for a step along each axis that m, or k, is made of.
     """
     steps, extents = [], []
+    lengths = (*m.lengths, *k.lengths)
     for of_free, of_depth in zip(free, depth, strict=True):
-        moves = [
-            (c, n - 1)
-            for c, n in (*zip(of_free, m.lengths, strict=True), *zip(of_depth, k.lengths, strict=True))
-            if c and n > 1
-        ]
+        moves = [(c, n - 1) for c, n in zip((*of_free, *of_depth), lengths, strict=True) if c and n > 1]
         step = math.gcd(*(c for c, _ in moves)) or 1
         steps.append(step)
         extents.append(1 + sum(c // step * n for c, n in moves))
