@@ -31,11 +31,11 @@ from backends.programs.steps import (
     Branch,
     Commands,
     Download,
-    Host,
     Loop,
     Storage,
     Upload,
     While,
+    untold,
     walk,
 )  # fmt: skip
 
@@ -104,7 +104,8 @@ class Program:
         self._shared = None if finished.temporaries else self._new_workspace()
         is_simple = len(finished.steps) == 1 and len(encoded) == 1 and not finished.slots
         self._whole = self._native[id(encoded[0][0])] if is_simple else None
-        self._warn()
+        for step, place in untold(finished.steps, _warned):
+            _log.info("cpu: %s%s is computed by NumPy, because %s", step.name, place, step.why)
 
     def _storages(self) -> list[Storage]:
         """All memories, each once."""
@@ -127,14 +128,6 @@ class Program:
             if isinstance(s, Storage) and s.root.kind == OUTPUT
         }
         return [(self.numbers[s], types[s], s.nbytes) for s in self.finished.new]
-
-    def _warn(self) -> None:
-        """Says once for each primitive (and reason) that NumPy computes it."""
-        for step in walk(self.finished.steps):
-            if isinstance(step, Host) and step.name and not step.is_wanted and (step.name, step.why) not in _warned:
-                _warned.add((step.name, step.why))
-                place = f" at {step.place}" if step.place is not None else ""
-                _log.info("cpu: %s%s is computed by NumPy, because %s", step.name, place, step.why)
 
     def native(self, step: Commands) -> native.Program:
         """Commands as the native runner has them."""

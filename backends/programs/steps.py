@@ -331,5 +331,17 @@ def walk(steps: Iterable[Any]) -> Iterator[Any]:
             yield from walk(held)
 
 
+def untold(steps: Sequence[Any], told: set[tuple[str, str]]) -> Iterator[tuple[Host, str]]:
+    """The operations that the host computes and nobody has heard of, with their place for a message; then these were told.
+
+    Arguments:
+        told: names of primitives, with the reason.
+    """
+    for step in walk(steps):
+        if isinstance(step, Host) and step.name and not step.is_wanted and (step.name, step.why) not in told:
+            told.add((step.name, step.why))
+            yield step, f" at {step.place}" if step.place is not None else ""
+
+
 def dispatches(steps: Iterable[Any]) -> Iterator[Dispatch]:
     return (s for s in walk(steps) if isinstance(s, Dispatch))

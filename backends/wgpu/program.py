@@ -13,10 +13,9 @@ from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, resident, residents
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
-from backends.programs.finished import Finished
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
 from backends.programs.pause import no_collection
-from backends.programs.steps import Host, walk
+from backends.programs.steps import untold
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built
 from backends.wgpu.compiling import compiled
@@ -25,17 +24,6 @@ from backends.wgpu.device import Device
 
 _log = logging.getLogger("asgfn")
 _warned: set[tuple[str, str]] = set()
-
-
-def warn_of_host_nodes(finished: Finished) -> None:
-    """Says once for each primitive (and reason) that it runs on the host."""
-    for step in walk(finished.steps):
-        if isinstance(step, Host) and step.name and not step.is_wanted and (step.name, step.why) not in _warned:
-            _warned.add((step.name, step.why))
-            place = f" at {step.place}" if step.place is not None else ""
-            _log.warning(
-                "wgpu: %s%s runs on the host, which takes a round trip, because %s", step.name, place, step.why
-            )
 
 
 def _tune(device: Device, graph: Asg) -> None:
@@ -80,7 +68,10 @@ class Program:
                     tune = (lambda graph: _tune(device, graph)) if config.autotune else None
                     finished = compiled(self.asg, device.target, self.donated, self.debug, device.expect, tune)
                     self._built = Built(device, finished)
-                warn_of_host_nodes(finished)
+                for step, place in untold(finished.steps, _warned):
+                    _log.warning(
+                        "wgpu: %s%s runs on the host, which takes a round trip, because %s", step.name, place, step.why
+                    )
             return self._built
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
