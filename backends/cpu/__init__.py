@@ -24,8 +24,10 @@ class CpuBackend:
     name = "cpu"
 
     def __init__(self) -> None:
+        from backends.cpu.native import Runner, load_early
+
+        load_early()
         from backends.cpu.memory import Pool
-        from backends.cpu.native import Runner
         from backends.cpu.program import Program
         from backends.llvm.engine import Engine
 

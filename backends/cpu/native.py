@@ -8,6 +8,7 @@ One program at a time has the workers; one that another thread runs meanwhile do
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import platform
@@ -24,7 +25,6 @@ from asgfn.errors import BackendError
 from backends.cpu.arguments import table_of
 from backends.cpu.commands import Command, encode
 from backends.cpu.runtime import SPINS, STOP, WORDS, functions
-from backends.llvm.building import Building
 from backends.llvm.engine import engine
 from backends.llvm.host import processors
 
@@ -275,9 +275,8 @@ class _Pool:
 class _Native:
     """The functions of `runtime.py`, to be called from Python."""
 
-    def __init__(self, building: Building | None) -> None:
-        texts, externals = functions(platform.machine())
-        addresses = engine().compile(texts, externals, building)
+    def __init__(self) -> None:
+        addresses = engine().compile(*functions(platform.machine()))
         word, pointer = ctypes.c_int64, ctypes.c_void_p
         run, rest, objects = addresses["asgfn_run"], (pointer, pointer, word), ctypes.py_object
         self.run = ctypes.CFUNCTYPE(word, pointer, pointer, pointer, *rest)(run)
@@ -296,20 +295,27 @@ _loaded: _Native | None = None
 _loading = threading.Lock()
 
 
-def begin(building: Building) -> None:
-    """Begins to compile the runner's own functions, if that was not done before."""
-    if _loaded is None:
-        building.begin(functions(platform.machine())[0])
-
-
-def load(building: Building | None = None) -> _Native:
-    """The runner's own functions; `building`: where they have been begun."""
+def load() -> _Native:
+    """The runner's own functions."""
     global _loaded
     if _loaded is None:
         with _loading:
             if _loaded is None:
-                _loaded = _Native(building)
+                _loaded = _Native()
     return _loaded
+
+
+def load_early() -> None:
+    """Begins to load the runner's own functions, in a thread of its own: a program that is to be run is traced and compiled
+    meanwhile. If that fails, whoever needs them is told."""
+
+    def attempt() -> None:
+        with contextlib.suppress(Exception):
+            load()
+
+    if _loaded is None and processors() > 1:
+        with contextlib.suppress(RuntimeError):  # the system has no more threads
+            threading.Thread(target=attempt, name="asgfn-loads").start()
 
 
 def gather(table: ctypes.Array, arrays: tuple[np.ndarray, ...], addresses: ctypes.Array) -> int:

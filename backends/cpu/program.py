@@ -74,11 +74,10 @@ class Program:
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
         self.asg, self.donated, self.runner, self.pool = asg, donated, runner, pool
         with no_collection(), Building() as building:
-            native.begin(building)
             self.finished = finished = compiled(asg, donated, debug, building.begin)
             texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
             self.addresses = engine.compile(texts | called_by(texts.values()), building=building)
-            native.load(building)
+            native.load()
         lists = Lists({s: k for k, s in enumerate(self._storages())}, self.addresses, runner.threads)
         self.numbers, self.rows = lists.numbers, lists.rows
         encoded = [(s, lists.of(s.steps)) for s in walk(finished.steps) if isinstance(s, Commands)]

@@ -17,9 +17,15 @@ _BYTES_OF_A_THREAD = 4000
 
 
 class Building:
-    """Functions that are compiled, in a `with` block; its end waits for its threads."""
+    """Functions that are compiled, in a `with` block; its end waits for its threads.
 
-    def __init__(self) -> None:
+    Arguments:
+        most: how many threads it may start, besides the one that asks for functions; as many as there are processors for if
+            not given.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = processors() - 1 if most is None else min(most, processors() - 1)
         self._found: dict[str, bytes | Exception] = {}  # by the functions' keys
         self._new: list[str] = []  # keys of those that were compiled and are not on the disk
         self._keys: dict[str, str] = {}  # of those that were begun, by text
@@ -43,8 +49,7 @@ class Building:
                 heapq.heappush(self._waiting, (-len(text), name, text, key))
                 self._bytes += len(text)
                 self._changed.notify()
-            most = min(self._bytes // _BYTES_OF_A_THREAD, processors() - 1)  # who asks is one, too
-            if len(self._threads) < most:
+            if len(self._threads) < min(self._bytes // _BYTES_OF_A_THREAD, self._most):
                 thread = threading.Thread(target=self._work, args=(True,), name="asgfn-compile")
                 self._threads.append(thread)
                 thread.start()

@@ -74,7 +74,7 @@ class Engine:
             if building is not None:
                 code = building.objects(functions)
             else:
-                with Building() as building:
+                with Building(len(functions) - 1) as building:
                     code = building.objects(functions)
             self._load(missing, code, imports, marks, unknown)
         return {name: self._addresses[mark] for name, mark in marks.items()}
