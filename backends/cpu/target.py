@@ -11,7 +11,7 @@ from backends.cpu.native import thread_count
 from backends.kernels.target import Target
 from backends.kernels.types import Types
 from backends.llvm.host import host, vector_bits
-from backends.llvm.library import product_shape
+from backends.llvm.library import expected, product_shape
 from backends.programs import cache
 from backends.programs.finished import Finished
 
@@ -52,6 +52,7 @@ def compiled(asg: Asg, donated: Sequence[bool], debug: bool, begin: Begin) -> Fi
     """The program of a graph, from the disk if it is there. The arguments are those of `compiling.compile_graph`."""
 
     def compile_it() -> Finished:
+        begin(expected(asg))
         from backends.cpu.compiling import compile_graph  # here: what is on disk is run without the compiler
 
         return compile_graph(asg, donated, debug, begin)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from asgfn.graph.asg import Asg
 from backends.llvm.compiling import declared
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
@@ -14,6 +15,8 @@ from backends.programs.cache import version
 from backends.programs.disk import kept
 
 _STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
+_CONTRACTIONS = ("dot_general", "conv_general_dilated")
+_PRODUCTS = {"float32": "f32", "float64": "f64"}
 _TYPE = re.compile(r"(?:gemm|gemv|pack|turn)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
@@ -60,7 +63,28 @@ def called_by(texts: Iterable[str], complete: bool = True) -> dict[str, str]:
         complete: whether these are all functions of a program. Otherwise what does the other strips is left out: it depends on
             which strips all of them declare.
     """
-    asked = set().union(*map(declared, texts))
+    return _with_called(set().union(*map(declared, texts)), complete)
+
+
+def expected(asg: Asg) -> dict[str, str]:
+    """The functions, by name, that nearly any program calls which has the products and convolutions of a graph: to compile
+    them takes longer than to find out what else it calls."""
+    asked: set[str] = set()
+    for node in asg.nodes:
+        t = _PRODUCTS.get(node.out_types[0].dtype.name) if node.primitive.name in _CONTRACTIONS else None
+        if t is not None:
+            rows = product_shape(t).mr
+            asked |= {f"gemm_{t}", f"gemm_{t}_rows_{rows}", f"pack_b_{t}"}
+            if node.primitive.name == "conv_general_dilated":
+                asked |= {f"gemm_windows_{t}", f"gemm_windows_{t}_rows_{rows}"}
+    found = _with_called(asked, complete=False)
+    for graph in asg.inner:
+        found |= expected(graph)
+    return found
+
+
+def _with_called(asked: set[str], complete: bool) -> dict[str, str]:
+    """Functions, and those that they call."""
     found: dict[str, str] = {}
     waiting = sorted(asked)
     while waiting:
