@@ -289,7 +289,7 @@ def every_magnitude(step: int = 20011) -> np.ndarray:
 # operations written, and units in the last place
 COSTS = {
     "exp": (17, 1), "exp2": (16, 1), "expm1": (24, 1.6), "log": (29, 1), "log1p": (30, 1.6), "logistic": (28, 2),
-    "tanh": (28, 1.9), "sinh": (29, 2), "cosh": (19, 1.6), "asinh": (43, 2), "acosh": (41, 2.1), "atanh": (37, 2),
+    "tanh": (25, 1.7), "sinh": (29, 2), "cosh": (19, 1.6), "asinh": (43, 2), "acosh": (41, 2.1), "atanh": (37, 2),
     "sqrt": (1, 0.51), "rsqrt": (2, 1.5), "cbrt": (35, 2), "erf": (35, 1), "erfc": (41, 0.6), "sin": (20, 0.51),
     "cos": (20, 0.51), "tan": (23, 0.51), "asin": (22, 2), "acos": (25, 1.5), "atan": (19, 1.8),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from backends.kernels import functions, functions_angles
-from backends.kernels.functions import LN2_HIGH, LN2_LOW, LOG2_E
+from backends.kernels.functions import LN2, LN2_HIGH, LN2_LOW, LOG2_E
 from backends.kernels.functions_angles import PI
 from backends.kernels.functions_notation import INFINITY, NAN, SIGN, Number, constant, horner, where
 from backends.kernels.ir import F64, I32, U32, U64
@@ -23,6 +23,7 @@ from backends.kernels.ir import F64, I32, U32, U64
 _WHOLE = 1.5 * 2.0**23
 _WHOLE_DOUBLE = 1.5 * 2.0**52
 _ONE_BITS = 0x3F800000
+_HALF_BITS = 0x3F000000
 _SMALLEST = 2.0**-126
 _LARGEST = 3.4028234663852886e38
 
@@ -43,10 +44,6 @@ _EXP2 = (
     1.0, 0.6931471824645996, 0.24022647738456726, 0.05550331249833107, 0.009618442505598068, 0.0013399391900748014,
     0.00015352944319602102,
 )  # fmt: skip
-# the same, less precisely
-_EXP2_SHORT = (
-    1.0, 0.6931469440460205, 0.24022120237350464, 0.05550713092088699, 0.009675540961325169, 0.001327647129073739,
-)  # fmt: skip
 _EXP2_DOUBLE = (
     1.0, 0.6931471807092193, 0.24022651075485732, 0.055504103538716654, 0.00961803667500183, 0.0013333941117194778,
     0.00015467261424613723, 1.5195703347682448e-05,
@@ -56,11 +53,9 @@ _LOG2_DOUBLE = (
     2.8853900817779183, 0.961796693962963, 0.5770780039618756, 0.41220006173900237, 0.3205239555647025,
     0.2637855044259771, 0.22093075706791798,
 )  # fmt: skip
-# (tanh(x) / x - 1) / x^2 in x^2, on [0, 0.65]
-_TANH_NEAR = (
-    -0.3333326280117035, 0.1333089917898178, -0.05369296669960022, 0.020483314990997314, -0.005528633017092943,
-)  # fmt: skip
-_TANH_SPLIT = 0.65
+# (tanh(x) / x - 1) / x^2 in x^2, on [-0.14, 0.56]
+_TANH_TAIL = (-0.33332923054695129, 0.13320045173168182, -0.052625797688961029, 0.016345238313078880)
+_TANH_SHIFT = 0.21
 _TANH_ONE = 9.1  # from here on it is 1 in 32 bits
 # erf(x) / x - 1 in x^2, on [0, 0.93]
 _ERF_NEAR = (
@@ -167,17 +162,17 @@ def logistic(x: Number) -> Number:
 
 
 def tanh(x: Number) -> Number:
-    """1 - 2 / (e^2x + 1), where nothing cancels."""
-    a = x.magnitude()
-    # the precision of e^2x counts for less, the larger x is
-    bounded = at_most(a, _TANH_ONE)
-    shifted = bounded.fma(2 * LOG2_E, _WHOLE)
-    power = _times_power(horner(bounded.fma(2 * LOG2_E, _WHOLE - shifted), _EXP2_SHORT), shifted.bits())
-    far = (1.0 / (power + 1.0)).fma(-2.0, 1.0)
-    square = x * x
-    near = (a * square).fma(horner(square, _TANH_NEAR), a)
-    # NaN takes the second way
-    return where(a > _TANH_SPLIT, far, near).with_sign_of(x)
+    """With |x| = n ln 2 + rest, c = tanh(n ln 2) and t = tanh(rest), tanh |x| = (c + t) / (1 + c t). For n > 0 that is
+    1 - (1 - t) / (4^n (1 + t) / 2 + (1 - t) / 2), where nothing cancels, as n = 0 goes as far as half; there it is t."""
+    bounded = at_most(x.magnitude(), _TANH_ONE)
+    shifted = (bounded - _TANH_SHIFT).fma(LOG2_E, _WHOLE)
+    n = shifted - _WHOLE
+    rest = n.fma(-LN2, bounded)
+    square = rest * rest
+    t = (rest * square).fma(horner(square, _TANH_TAIL), rest)
+    half = ((shifted.bits() << 24) + _HALF_BITS).real_bits()  # 4^n / 2
+    base = at_most(n, 1.0)
+    return (base + (t - base) / t.fma(half - 0.5, half + 0.5)).with_sign_of(x)
 
 
 def _half_exp(a: Number) -> Number:
@@ -232,7 +227,7 @@ def asinh(x: Number) -> Number:
     square = a * a
     near = a + square / ((square + 1.0).op("sqrt") + 1.0)
     large = a > 2.0**24
-    y = log1p(where(large, a, near)) + where(large, x.like(functions.LN2), 0.0)
+    y = log1p(where(large, a, near)) + where(large, x.like(LN2), 0.0)
     return y.with_sign_of(x)
 
 
@@ -240,7 +235,7 @@ def acosh(x: Number) -> Number:
     above = x - 1.0
     near = above + (above * (x + 1.0)).op("sqrt")
     large = x > 2.0**24
-    y = log1p(where(large, x, near)) + where(large, x.like(functions.LN2), 0.0)
+    y = log1p(where(large, x, near)) + where(large, x.like(LN2), 0.0)
     return where(x < 1.0, x.like(NAN), y)
 
 
