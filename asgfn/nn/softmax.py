@@ -113,7 +113,8 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     total = jnp.sum(exponentials, axis=axis, keepdims=True)
     if where is not None:
         total = jnp.where(total == 0, 1, total)
-    return exponentials / total
+    # A total is at least 1: one division of it, rather than one of each exponential.
+    return exponentials * (1 / total)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
