@@ -96,10 +96,10 @@ class Writer:
         t = llvm_type(dtype)
         return f"<{self.lanes} x {t}>" if is_vector and self.lanes > 1 else t
 
-    def call(self, result: str, function: str, arguments: Sequence[tuple[str, str]]) -> str:
+    def call(self, result: str, function: str, arguments: Sequence[tuple[str, str]], flags: str = "") -> str:
         """The result of a function that is declared on the way."""
         self.declared.add(f"declare {result} @{function}({', '.join(t for t, _ in arguments)})")
-        text = f"call {result} @{function}({', '.join(f'{t} {x}' for t, x in arguments)})"
+        text = f"call {flags}{result} @{function}({', '.join(f'{t} {x}' for t, x in arguments)})"
         if result == "void":
             self.line(text)
             return ""
@@ -360,16 +360,18 @@ class Writer:
         kind = f"f{BITS[dtype]}" if dtype in FLOATS else f"i{BITS[dtype]}"
         return f"v{self.lanes}{kind}" if many and self.lanes > 1 else kind
 
-    def _intrinsic(self, name: str, dtype: str, args: Sequence[Operand], many: bool) -> Operand:
+    def _intrinsic(self, name: str, dtype: str, args: Sequence[Operand], many: bool, flags: str = "") -> Operand:
         t = self.type(dtype, many)
-        text = self.call(t, f"llvm.{name}.{self._suffix(dtype, many)}", [(t, self.text(x, many)) for x in args])
+        function = f"llvm.{name}.{self._suffix(dtype, many)}"
+        text = self.call(t, function, [(t, self.text(x, many)) for x in args], flags)
         return self.made(text, dtype, many)
 
     def _extremum(self, op: str, dtype: str, args: Sequence[Operand], many: bool) -> Operand:
         if dtype == BOOL:
             return self.operation("or" if op == "max" else "and", dtype, args)
-        if dtype in FLOATS:  # NaN if either is
-            return self._intrinsic("maximum" if op == "max" else "minimum", dtype, args, many)
+        if dtype in FLOATS:
+            # NaN if either is, and any of two zeros. LLVM asks of its first operand, in a loop what is new, whether it is NaN.
+            return self._intrinsic("maximum" if op == "max" else "minimum", dtype, (args[1], args[0]), many, "nsz ")
         return self._intrinsic(("s" if dtype in SIGNED else "u") + op, dtype, args, many)
 
     def _bits(self, op: str, dtype: str, x: Operand, many: bool) -> Operand:
