@@ -92,6 +92,22 @@ class Contraction:
         out = self.out
         return replace(self, rows=self.columns, columns=self.rows, out=lambda b, m, n: out(b, n, m))
 
+    def with_taps(self) -> Contraction:
+        """The same, where the image has no elements for taps that its kernel does not have: what is infinite is not
+        multiplied by their zeros."""
+        if self.all_taps is None:
+            return self
+
+        def seen(image: Side, kernel: Side) -> Side:
+            def place(b: Builder, batch: Coordinates, free: Coordinates, k: Coordinates) -> Any:
+                found, inside = image.place(b, batch, free, k)
+                _, there = kernel.place(b, batch, tuple(ix.constant(0) for _ in kernel.sizes), k)
+                return found, b.both(inside, there)
+
+            return replace(image, place=place) if image.is_image else image
+
+        return replace(self, rows=seen(self.rows, self.columns), columns=seen(self.columns, self.rows))
+
     def in_steps(self, length: int) -> Contraction:
         """The same, with k in an order in which each step of this length sees one tap of a convolution's kernel.
 
@@ -149,11 +165,12 @@ class Contraction:
     ) -> tuple[Value, Value | None]:
         """An element of an operand as it is; and where there is one (None: everywhere), elsewhere it may be anything."""
         parts = ((b, self.batch), (free, side.sizes), (k, self.depth))
-        return self._element(e, side, [ix.coordinates(i, sizes) for i, sizes in parts], mask)
+        return self.element_at(e, side, [ix.coordinates(i, sizes) for i, sizes in parts], mask)
 
-    def _element(
-        self, e: Elements, side: Side, at: Sequence[Coordinates], mask: Value | None
+    def element_at(
+        self, e: Elements, side: Side, at: Sequence[Coordinates], mask: Value | None = None
     ) -> tuple[Value, Value | None]:
+        """The same, by coordinates along the axes that b, the free axis and k are made of."""
         place, inside = side.place(e.builder, *at)
         mask = e.builder.both(mask, inside)
         return e.at(side.value, place, mask), mask
@@ -166,7 +183,7 @@ class Contraction:
     def read_at(self, e: Elements, side: Side, at: Sequence[Coordinates], mask: Value | None = None) -> Value:
         """The same, by coordinates along the axes that b, the free axis and k are made of."""
         work = Arithmetic(self.dtype, e)
-        found, mask = self._element(e, side, at, mask)
+        found, mask = self.element_at(e, side, at, mask)
         element = work.operand(found, e.type(side.value).dtype)
         return element if mask is None else e.builder.select(mask, element, work.zero)
 

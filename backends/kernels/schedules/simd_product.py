@@ -41,7 +41,7 @@ class Cut:
 
 def simd_product(region: Region, target: Target) -> Plan | None:
     """The plan of a region."""
-    p = region.product
+    p = region.product = region.product.with_taps()
     if region.types.register(p.dtype) not in ("f32", "f64", "f16"):
         return None
     rows, columns = strides_of(region, p.rows), strides_of(region, p.columns)

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
+from backends.kernels.functions_notation import Number, where
 from backends.kernels.index import Index
 from backends.kernels.ir import F16, Memory, Value
 from backends.kernels.lowering import Plan
@@ -282,20 +283,18 @@ class _OfTaps(_Writer):
         written = b.workgroup_memory(self.dtype, self.layout.size)
         others = b.workgroup_memory(self.dtype, p.n * self.length)
         block = b.workgroup_memory(self.dtype, p.n * p.m)
-        self._clear(block, p.n * p.m)
+        self._fill(block, p.n * p.m, self.kernel.work.zero)
         # gaps stay as they are
-        self._clear(others, p.n * self.length)
+        self._fill(others, p.n * self.length, self._gap().value)
         part = ix.axis("part", math.prod(self.box.pieces))
         feature = ix.axis("feature", p.n)
         some = ix.axis("features", p.n // self.together)
         with b.loop(part):
             self.write_image(written, tuple(ix.constant(0) for _ in self.taps), self.box.first(part))
             if self.box.sizes[self.box.axis] % self.box.count:
-                self._clear(others, p.n * self.length)
+                self._fill(others, p.n * self.length, self._gap().value)
             with b.loop(feature), self.positions(part) as (at, place):
-                columns = ix.coordinates(feature, p.columns.sizes)
-                element = p.read_at(self.kernel.e, p.columns, (ix.coordinates(self.batch, p.batch), columns, at))
-                b.store(others, b.index(feature * self.length + place), element)
+                b.store(others, b.index(feature * self.length + place), self._other(feature, at))
             with b.loop(some):
                 self._sum(written, others, block, some * self.together)
         tap = ix.axis("tap", p.m)
@@ -304,10 +303,24 @@ class _OfTaps(_Writer):
             self.kernel.finish([(self.batch, tap, feature)], [total])
         return self.plan_of(grid)
 
-    def _clear(self, memory: Memory, size: int) -> None:
+    def _gap(self) -> Number:
+        """What stands where there is no position: a NaN that is no element, as these have but one. Zero would not do: the
+        image may have an infinite element there."""
+        return (Number(self.b, self.kernel.work.zero).like(math.nan).bits() + 1).real_bits()
+
+    def _other(self, feature: Index, at: Coordinates) -> Value:
+        """What the image's elements for a position are multiplied with."""
+        b, p = self.b, self.p
+        axes = (ix.coordinates(self.batch, p.batch), ix.coordinates(feature, p.columns.sizes), at)
+        found, inside = p.element_at(self.kernel.e, p.columns, axes)
+        element = Number(b, self.kernel.work.operand(found, self.kernel.e.type(p.columns.value).dtype))
+        element = where(element.equals(element), element, math.nan)
+        return element.value if inside is None else b.select(inside, element.value, self._gap().value)
+
+    def _fill(self, memory: Memory, size: int, value: Value) -> None:
         b, entry = self.b, ix.axis("entry", size)
         with b.loop(entry, b.builtin("thread"), size, self.lanes):
-            b.store(memory, b.index(entry), self.kernel.work.zero)
+            b.store(memory, b.index(entry), value)
 
     def _sum(self, written: Memory, others: Memory, block: Memory, first: Index) -> None:
         b, p, work, box = self.b, self.p, self.kernel.work, self.tile_of_taps
@@ -319,8 +332,10 @@ class _OfTaps(_Writer):
             totals = [[b.variable(work.zero) for _ in features] for _ in taps]
             with b.loop(place, b.builtin("thread"), self.length, self.lanes):
                 factors = [b.load(others, b.index(feature * self.length + place)) for feature in features]
+                is_gap = Number(b, factors[0]).bits().equals(self._gap().bits()).value
+                factors = [b.select(is_gap, work.zero, factor) for factor in factors]
                 for tap, of_tap in zip(taps, totals, strict=True):
-                    element = b.load(written, b.index(place + self.distance(tap)))
+                    element = b.select(is_gap, work.zero, b.load(written, b.index(place + self.distance(tap))))
                     for factor, total in zip(factors, of_tap, strict=True):
                         b.assign(total, work.add_product(element, factor, b.read(total)))
             for tap, of_tap in zip(taps, totals, strict=True):

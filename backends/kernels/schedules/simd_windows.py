@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
-from backends.kernels.ir import BOOL, I32, Memory, Value
+from backends.kernels.ir import BOOL, I32, Builder, Memory, Value
 from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Sizes
 from backends.kernels.schedules.contraction_region import Region, group_number
@@ -60,9 +60,14 @@ class _Writer(BlockWriter):
         self.image, self.is_turned = image, is_turned
         p = self.p
         self.columns = self._columns(depth_box(p.depth))
-        # columns that are no neighbours are brought together by the library; so are computed ones that are written out by rows
+        axis = depth_box(p.depth).axis
+        # columns that are no neighbours are brought together by the library; so are computed ones that are written out by
+        # rows, which hold all steps of a part
         self.by_rows = (
-            self.columns is None and p.depth[-1] >= self.lanes and region.neighbours(p.columns, p)[0] == "depth"
+            self.columns is None
+            and p.depth[-1] >= self.lanes
+            and region.neighbours(p.columns, p)[0] == "depth"
+            and not any(tap > axis for tap in self._uneven())
         )
         self.packed = self.by_rows or (self.columns is not None and self.columns.free != 1)
         column = _PACKED if self.packed else _APART if self.columns is None else 0.0
@@ -90,7 +95,7 @@ class _Writer(BlockWriter):
         # whole vectors are turned: there may be more rows than the block has
         rows = -(-self.m.length // self.lanes) * self.lanes
         block = b.workgroup_memory(self.dtype, rows * stride)
-        self.taps = self._taps()
+        self.taps = self._taps(b, self.batch)
         self._place_image()
         part = ix.axis("part", math.prod(self.k.pieces))
         nr = -(-self.width // self.tile[1]) * self.tile[1]
@@ -103,7 +108,7 @@ class _Writer(BlockWriter):
             left = self._left(self.m.first(piece), self.k.first(part))
             right = self._right(panels, lines, nr, (k0, k1), part)
             again = b.op("gt", b.index(part), self.number(0), dtype=BOOL)
-            sizes = (height, width, self._count((k0, k1)))
+            sizes = (height, width, self._count((k0, k1), part))
             result = ((block, self.number(0)), self.number(stride), again)
             b.call(f"gemm_windows_{LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
         if self.is_turned:
@@ -182,57 +187,66 @@ class _Writer(BlockWriter):
             b.store(table, b.index(entry), b.index(sum_of(ix.coordinates(entry, lengths), steps)))
         return table
 
-    def _taps(self) -> dict[int, Value]:
+    def _uneven(self) -> list[int]:
+        """Along which axes of k the number of taps depends on the batch."""
+        b, batch = Builder(), ix.axis("batch", self.p.b)
+        b.set_axis(batch, b.builtin("thread"))
+        return list(self._taps(b, batch))
+
+    def _taps(self, b: Builder, batch: Index) -> dict[int, Value]:
         """How many taps there are along axes of k, where that depends on the batch."""
-        b, p = self.b, self.p
+        p = self.p
         if p.all_taps is None:
             return {}
-        found = p.all_taps(b, ix.coordinates(self.batch, p.batch))
+        found = p.all_taps(b, ix.coordinates(batch, p.batch))
         others = [axis for axis in range(len(p.depth)) if axis != p.channels]
-        counts = {
-            axis: b.select(whole, self.number(p.depth[axis]), self.number(p.depth[axis] - 1))
+        return {
+            axis: b.select(whole, b.constant(p.depth[axis], I32), b.constant(p.depth[axis] - 1, I32))
             for axis, whole in zip(others, found, strict=True)
             if whole is not None
         }
-        return counts if min(counts, default=0) > self.k.axis else {}
 
     def _table_of_steps(self, steps: Sizes) -> Memory:
-        """Where the elements for the steps of a part of k are, from the first one on."""
-        b, lengths = self.b, self.k.lengths
-        if not self.taps:
-            return self._table(lengths, steps)
-        table = b.workgroup_memory(I32, self.k.length)
-        with self._some_steps([self.number(n) for n in lengths]) as (at, number):
+        """Where the elements for the steps of a part of k are, from the first one on. If it has fewer along the axis that is
+        cut, they are the first ones."""
+        b, k = self.b, self.k
+        inner = {axis: count for axis, count in self.taps.items() if axis > k.axis}
+        if not inner:
+            return self._table(k.lengths, steps)
+        table = b.workgroup_memory(I32, k.length)
+        with self._some_steps([inner.get(axis, self.number(n)) for axis, n in enumerate(k.lengths)]) as (at, number):
             b.store(table, number, b.index(sum_of(at, steps)))
         return table
 
     @contextmanager
     def _some_steps(self, lengths: list[Value]) -> Iterator[tuple[Coordinates, Value]]:
-        """Goes through the steps of a part of k that there are: their coordinates in it, and their numbers."""
+        """Goes through steps of a part of k, so many along each axis: their coordinates in it, and their numbers."""
         b, number = self.b, self.number(0)
         axes = tuple(ix.axis("step", n) for n in self.k.lengths)
         with ExitStack() as loops:
-            for axis, (index, length) in enumerate(zip(axes, lengths, strict=True)):
-                count = self.taps.get(axis, length)
-                loops.enter_context(b.loop(index, stop=count))
-                number = b.op("add", b.op("mul", number, count), b.index(index))
+            for index, length in zip(axes, lengths, strict=True):
+                loops.enter_context(b.loop(index, stop=length))
+                number = b.op("add", b.op("mul", number, length), b.index(index))
             yield axes, number
 
-    def _lengths(self, depth: Piece) -> list[Value]:
-        """Those of a part of k along its axes."""
+    def _lengths(self, depth: Piece, part: Index) -> list[Value]:
+        """How many steps there are in a part of k along its axes."""
         b, k = self.b, self.k
         found = [self.number(n) for n in k.lengths]
         found[k.axis] = over(b, b.op("sub", depth[1], depth[0]), k.inner)
+        for axis, count in self.taps.items():
+            left = b.op("sub", count, b.index(k.first(part)[axis]))
+            found[axis] = b.op("max", b.op("min", found[axis], left), self.number(0))
         return found
 
-    def _count(self, depth: Piece) -> Value:
+    def _count(self, depth: Piece, part: Index) -> Value:
         """How many steps a part of k has."""
         b = self.b
         if not self.taps:
             return b.op("sub", depth[1], depth[0])
         total = self.number(1)
-        for axis, length in enumerate(self._lengths(depth)):
-            total = b.op("mul", total, self.taps.get(axis, length))
+        for length in self._lengths(depth, part):
+            total = b.op("mul", total, length)
         return total
 
     @contextmanager
@@ -242,7 +256,7 @@ class _Writer(BlockWriter):
             with self.steps(depth) as found:
                 yield found
             return
-        with self._some_steps(self._lengths(depth)) as (at, number):
+        with self._some_steps(self._lengths(depth, part)) as (at, number):
             yield ix.linear((i + j for i, j in zip(self.k.first(part), at, strict=True)), self.p.depth), number
 
     def _left(self, free: Coordinates, depth: Coordinates) -> tuple[tuple[Memory, Value], ...]:
