@@ -25,7 +25,6 @@ _WHOLE_DOUBLE = 1.5 * 2.0**52
 _ONE_BITS = 0x3F800000
 _HALF_BITS = 0x3F000000
 _SMALLEST = 2.0**-126
-_LARGEST = 3.4028234663852886e38
 
 _EXP_TOP = 88.72283  # above this e^x is infinite
 _HALF_EXP_TOP = 89.415985  # above this half of it is
@@ -124,15 +123,15 @@ def _times_power(y: Number, n: Number) -> Number:
 def exp(x: Number) -> Number:
     n, rest = _split(x)
     y = _times_power(horner(rest, _EXP), n)
-    # what is too large becomes infinite by a product, so that NaN stays NaN
-    y = where(x <= _EXP_TOP, y, x * _LARGEST)
+    # what is too large becomes infinite by a sum, so that NaN stays NaN
+    y = where(x <= _EXP_TOP, y, x + INFINITY)
     return where(x < _EXP_BOTTOM, 0.0, y)
 
 
 def exp2(x: Number) -> Number:
     shifted = x + _WHOLE
     y = _times_power(horner(x - (shifted - _WHOLE), _EXP2), shifted.bits())
-    y = where(x < 128.0, y, x * _LARGEST)
+    y = where(x < 128.0, y, x + INFINITY)
     return where(x < -126.0, 0.0, y)
 
 
@@ -178,7 +177,7 @@ def tanh(x: Number) -> Number:
 def _half_exp(a: Number) -> Number:
     """e^a / 2 for a >= 0."""
     n, rest = _split(a)
-    return where(a <= _HALF_EXP_TOP, _times_power(horner(rest, _EXP), n - 1), a * _LARGEST)
+    return where(a <= _HALF_EXP_TOP, _times_power(horner(rest, _EXP), n - 1), a + INFINITY)
 
 
 def sinh(x: Number) -> Number:
