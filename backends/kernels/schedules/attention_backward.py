@@ -16,8 +16,9 @@ from backends.kernels.attention_frame import follow
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, F32, Builder, Value, Variable
 from backends.kernels.lowering import Argument, Plan, Stage
-from backends.kernels.schedules.attention_forward import MINUS_INFINITY, Exchange, put_features, put_tile
+from backends.kernels.schedules.attention_forward import Exchange, put_features, put_tile
 from backends.kernels.schedules.attention_range import key_tiles, latest_first, query_tiles
+from backends.kernels.schedules.attention_sides import KEYS, QUERIES, ROWS, write_side
 from backends.kernels.schedules.attention_tiles import WIDE, Tiling, groups
 from backends.kernels.schedules.attention_work import (
     Layout,
@@ -30,45 +31,22 @@ from backends.kernels.schedules.attention_work import (
 )  # fmt: skip
 from backends.kernels.target import Target
 
-ROWS = Argument("temporary", 0)  # for each row: maximum, 1 / sum, sum of weighted gradients
-
 
 def backward(layout: Layout, tiling: Tiling, target: Target) -> Plan:
     """The plan of an `attention_gradient`."""
     g = layout.form.gradient
     assert g is not None
-    stages = [written_twice(lambda previous: _write(_Queries, layout, tiling, target, previous))]
+    kinds: list[type[_Queries | _Keys]] = [_Queries]
     if g.key is not None or g.value is not None:
-        stages.append(written_twice(lambda previous: _write(_Keys, layout, tiling, target, previous)))
-    return Plan(tuple(stages), temporaries=((F32, layout.batches * layout.rows * WIDE),))
+        kinds.append(_Keys)
 
+    def stage(kind: type[_Queries | _Keys]) -> Stage:
+        def write(work: Work) -> None:
+            kind(work).write()
 
-def _write(
-    kind: type[_Queries | _Keys], layout: Layout, tiling: Tiling, target: Target, previous: Work | None
-) -> tuple[Work, Stage]:
-    asg = layout.form.asg
-    memories = [(Argument("output", k), target.types.storage(t.dtype), t.size) for k, t in enumerate(asg.out_types)]
-    wanted = kind.outputs(layout)
-    rows = (ROWS, F32, layout.batches * layout.rows * WIDE)
-    extent, size = (tiling.rows, layout.rows) if kind is _Queries else (tiling.columns, layout.columns)
-    work = Work(
-        layout, tiling, target, -(-size // extent), [m for m in memories if m[0].number in wanted], [rows], previous
-    )
-    memory = work.memories[ROWS]
-    memory.width, memory.size = WIDE, memory.size // WIDE
-    with work.b.when(work.inside):
-        kind(work).write()
-    pairs = layout.batches * layout.rows * layout.columns
-    products = 2 * layout.size + layout.value_size if kind is _Queries else 2 * (layout.size + layout.value_size)
-    return work, work.stage(f"{asg.name} of {kind.of}", 2.0 * pairs * products)
+        return written_twice(lambda previous: write_side(kind.sides, write, layout, tiling, target, previous))
 
-
-def _number(layout: Layout, which: str) -> int | None:
-    """The number of the output that is the gradient of queries, keys or values."""
-    g = layout.form.gradient
-    assert g is not None
-    pair = getattr(g, which)
-    return None if pair is None else layout.form.asg.outputs.index(pair[1])
+    return Plan(tuple(map(stage, kinds)), temporaries=((F32, layout.batches * layout.rows * WIDE),))
 
 
 class _Side:
@@ -161,11 +139,7 @@ class _Side:
 
 
 class _Queries(_Side):
-    of = "queries"
-
-    @staticmethod
-    def outputs(layout: Layout) -> list[int | None]:
-        return [_number(layout, "query")]
+    sides = QUERIES
 
     def write(self) -> None:
         work, b, layout, tiling = self.work, self.b, self.layout, self.tiling
@@ -224,13 +198,7 @@ class _Queries(_Side):
         for i, weighted in enumerate(sums):
             row, inside = self.row(number, i)
             changes = layout.places(work.batch, row, None)
-            largest, total = (work.statistic(changes, k) for k in (0, 1))
-            if form.guarded:
-                nothing = b.op("eq", largest, work.f32(MINUS_INFINITY), dtype=BOOL)
-                largest = b.select(nothing, work.f32(0.0), largest)
-                empty = b.op("eq", total, work.f32(0.0), dtype=BOOL)
-                total = b.select(empty, work.f32(1.0), total)
-            factor = b.op("div", work.f32(1.0), total)
+            largest, factor = work.softmax(changes)
             first = b.op("eq", b.index(work.x), work.i32(0), dtype=BOOL)
             with b.when(b.both(inside, first)):
                 place = b.index(work.batch * layout.rows + row)
@@ -240,11 +208,7 @@ class _Queries(_Side):
 
 
 class _Keys(_Side):
-    of = "keys and values"
-
-    @staticmethod
-    def outputs(layout: Layout) -> list[int | None]:
-        return [_number(layout, "key"), _number(layout, "value")]
+    sides = KEYS
 
     def write(self) -> None:
         work, b, layout = self.work, self.b, self.layout

@@ -17,8 +17,9 @@ from backends.kernels.attention_frame import follow
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, F32, U32, Memory, Value, Variable
 from backends.kernels.lowering import Argument, Plan, Stage
-from backends.kernels.schedules.attention_forward import MINUS_INFINITY, put_features
+from backends.kernels.schedules.attention_forward import put_features
 from backends.kernels.schedules.attention_range import key_tiles, latest_first, query_tiles
+from backends.kernels.schedules.attention_sides import KEYS, QUERIES, ROWS, write_side
 from backends.kernels.schedules.attention_tensor import (
     Half,
     Partition,
@@ -34,9 +35,9 @@ from backends.kernels.schedules.attention_tiles import WIDE, Tiling, tensor_line
 from backends.kernels.schedules.attention_work import Layout, Operand, Work, written_twice
 from backends.kernels.target import Target
 
-# for each row: maximum, 1 / sum, sum of weighted gradients; how large its part in the gradients of keys and of values is
-ROWS = Argument("temporary", 0)
-_GROUPS = 2  # of four numbers, a row
+# of four numbers, a row: maximum, 1 / sum, sum of weighted gradients; how large its part in the gradients of keys and of
+# values is
+_GROUPS = 2
 _TEAM = 8  # neighbouring threads that compare numbers directly
 
 
@@ -47,38 +48,19 @@ def tensor_backward(layout: Layout, tilings: tuple[Tiling, Tiling], target: Targ
     kinds: list[type[_Queries | _Keys]] = [_Queries]
     if g.key is not None or g.value is not None:
         kinds.append(_Keys)
-    stages = [
-        written_twice(lambda previous, kind=kind, t=t: _write(kind, layout, t, target, previous))  # type: ignore[misc]
-        for kind, t in zip(kinds, tilings, strict=False)
-    ]
-    return Plan(tuple(stages), temporaries=((F32, layout.batches * layout.rows * _GROUPS * WIDE),))
 
+    def stage(kind: type[_Queries | _Keys], tiling: Tiling) -> Stage:
+        def written(previous: Work | None) -> tuple[Work, Stage]:
+            def write(work: Work) -> None:
+                kind(work, previous is None).write()
 
-def _write(
-    kind: type[_Queries | _Keys], layout: Layout, tiling: Tiling, target: Target, previous: Work | None
-) -> tuple[Work, Stage]:
-    asg = layout.form.asg
-    memories = [(Argument("output", k), target.types.storage(t.dtype), t.size) for k, t in enumerate(asg.out_types)]
-    wanted = kind.outputs(layout)
-    rows = (ROWS, F32, layout.batches * layout.rows * _GROUPS * WIDE)
-    extent, size = (tiling.rows, layout.rows) if kind is _Queries else (tiling.columns, layout.columns)
-    work = Work(
-        layout, tiling, target, -(-size // extent), [m for m in memories if m[0].number in wanted], [rows], previous
-    )
-    memory = work.memories[ROWS]
-    memory.width, memory.size = WIDE, memory.size // WIDE
-    with work.b.when(work.inside):
-        kind(work, previous is None).write()
-    pairs = layout.batches * layout.rows * layout.columns
-    products = 2 * layout.size + layout.value_size if kind is _Queries else 2 * (layout.size + layout.value_size)
-    name = f"{asg.name} on tensor cores {tiling.rows}x{tiling.columns} of {kind.of}"
-    return work, work.stage(name, 2.0 * pairs * products)
+            where = f" on tensor cores {tiling.rows}x{tiling.columns}"
+            return write_side(kind.sides, write, layout, tiling, target, previous, _GROUPS, where)
 
+        return written_twice(written)
 
-def _number(layout: Layout, which: str) -> int | None:
-    """The number of the output that is the gradient of queries, keys or values."""
-    pair = getattr(layout.form.gradient, which)
-    return None if pair is None else layout.form.asg.outputs.index(pair[1])
+    stages = tuple(map(stage, kinds, tilings))
+    return Plan(stages, temporaries=((F32, layout.batches * layout.rows * _GROUPS * WIDE),))
 
 
 class _Row(NamedTuple):
@@ -181,11 +163,7 @@ class _Side:
 
 
 class _Queries(_Side):
-    of = "queries"
-
-    @staticmethod
-    def outputs(layout: Layout) -> list[int | None]:
-        return [_number(layout, "query")]
+    sides = QUERIES
 
     def write(self) -> None:
         work, b, layout, tiling, tensor, g = self.work, self.b, self.layout, self.tiling, self.tensor, self.g
@@ -262,15 +240,10 @@ class _Queries(_Side):
         b.barrier()
         row, inside = work.bounded(number * tiling.rows + work.y, layout.rows, tiling.rows)
         changes = layout.places(work.batch, row, None)
-        largest, total = (work.statistic(changes, k) for k in (0, 1))
-        if form.guarded:
-            nothing = b.op("eq", largest, work.f32(MINUS_INFINITY), dtype=BOOL)
-            largest = b.select(nothing, work.f32(0.0), largest)
-            empty = b.op("eq", total, work.f32(0.0), dtype=BOOL)
-            total = b.select(empty, work.f32(1.0), total)
+        largest, factor = work.softmax(changes)
         weighted = tensor.of_row(sums)
         assert weighted is not None
-        return _Row(row, inside, largest, b.op("div", work.f32(1.0), total), weighted)
+        return _Row(row, inside, largest, factor, weighted)
 
     def _leave(self, row: _Row, most: Value) -> None:
         """Keeps the numbers of rows for the other kernel."""
@@ -288,11 +261,7 @@ class _Queries(_Side):
 
 
 class _Keys(_Side):
-    of = "keys and values"
-
-    @staticmethod
-    def outputs(layout: Layout) -> list[int | None]:
-        return [_number(layout, "key"), _number(layout, "value")]
+    sides = KEYS
 
     def write(self) -> None:
         work, b, layout, t, tensor, g = self.work, self.b, self.layout, self.tiling, self.tensor, self.g

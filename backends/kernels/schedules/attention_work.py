@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -216,6 +217,17 @@ class Work:
         assert gradient is not None
         t = self.asg.value_types[gradient.statistics]
         return self.e.at(gradient.statistics, ix.coordinates(self.statistic_place(changes, k), t.shape))
+
+    def softmax(self, changes: dict) -> tuple[Value, Value]:
+        """The maximum of a row, and 1 / sum, in a gradient. Where it is guarded, a row of nothing has 0 and 1."""
+        b = self.b
+        largest, total = (self.statistic(changes, k) for k in (0, 1))
+        if self.layout.form.guarded:
+            nothing = b.op("eq", largest, self.f32(-math.inf), dtype=BOOL)
+            largest = b.select(nothing, self.f32(0.0), largest)
+            empty = b.op("eq", total, self.f32(0.0), dtype=BOOL)
+            total = b.select(empty, self.f32(1.0), total)
+        return largest, b.op("div", self.f32(1.0), total)
 
     def statistic_place(self, changes: dict, k: int) -> Index:
         """Where the maximum (0) or the sum (1) of a row is."""

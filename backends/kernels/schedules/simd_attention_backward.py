@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from backends.kernels import index as ix
 from backends.kernels.attention_frame import follow
-from backends.kernels.ir import BOOL, F32, Memory, Value
+from backends.kernels.ir import F32, Memory, Value
 from backends.kernels.lowering import Argument, Plan, Stage
-from backends.kernels.schedules.attention_forward import MINUS_INFINITY
 from backends.kernels.schedules.attention_range import query_range
 from backends.kernels.schedules.attention_work import Layout, Operand, Work, written_twice
 from backends.kernels.schedules.simd_attention import Matrix, Piece, SimdWork, simd_tiling
@@ -196,12 +195,7 @@ class _Backward:
             with simd.vectors("feature", self.value_size) as (feature, _):
                 x, y = (work.read(operand, changes, feature) for operand in (self.gradient, result))
                 b.assign(weighted, b.op("fma", x, y, b.read(weighted)))
-            largest, total = (work.statistic(changes, k) for k in (0, 1))
-            if form.guarded:
-                nothing = b.op("eq", largest, work.f32(MINUS_INFINITY), dtype=BOOL)
-                largest = b.select(nothing, work.f32(0.0), largest)
-                empty = b.op("eq", total, work.f32(0.0), dtype=BOOL)
-                total = b.select(empty, work.f32(1.0), total)
-            found = largest, b.op("div", work.f32(1.0), total), simd.all_lanes("add", b.read(weighted))
+            largest, factor = work.softmax(changes)
+            found = largest, factor, simd.all_lanes("add", b.read(weighted))
             for place, number in zip(self._row_places(row), found, strict=True):
                 b.store(self._rows, place, number)
