@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import asgfn
 import asgfn.numpy as jnp
 from asgfn import nn
 from nn_fn import functional as F
+from tests import attention_programs
+from tests.attention_programs import causal, pulled
 from tests.compiled_checks import check, cpu_fixture, values  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -24,28 +27,7 @@ def normal(*shape: int, dtype: Any = np.float32) -> Any:
     return jnp.asarray(rng.standard_normal(shape).astype(np.float32)).astype(dtype)
 
 
-def qkv(
-    batch: int, heads: int, queries: int, keys: int, size: int, value_size: int | None = None, dtype: Any = np.float32
-) -> tuple[Any, Any, Any]:
-    return (
-        normal(batch, heads, queries, size, dtype=dtype),
-        normal(batch, heads, keys, size, dtype=dtype),
-        normal(batch, heads, keys, value_size or size, dtype=dtype),
-    )
-
-
-def causal(q: Any, k: Any, v: Any) -> Any:
-    return sdpa(q, k, v, is_causal=True)
-
-
-def pulled(f: Callable, count: int = 3) -> Callable:
-    """A function's result and its gradients, for a gradient of the result that is the last argument."""
-
-    def both(*args: Any) -> Any:
-        result, back = asgfn.vjp(lambda *xs: f(*xs, *args[count:-1]), *args[:count])
-        return result, back(args[-1])
-
-    return both
+qkv = partial(attention_programs.qkv, normal)
 
 
 def assert_attention(f: Callable, *args: Any, count: int = 3, tolerance: float = 2e-5) -> None:

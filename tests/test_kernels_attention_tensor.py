@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from backends.kernels.target import MatrixShape, Target
 from backends.kernels.types import Types
 from backends.wgsl import DAWN, source
 from nn_fn import functional as F
+from tests import attention_programs
+from tests.attention_programs import causal, pulled
 from tests.kernel_checks import needs_device
 from tests.kernel_runner import device, run_graph
 
@@ -45,28 +48,7 @@ def normal(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     return rng.standard_normal(shape).astype(dtype)
 
 
-def qkv(
-    batch: int, heads: int, queries: int, keys: int, size: int, value_size: int | None = None
-) -> tuple[np.ndarray, ...]:
-    return (
-        normal(batch, heads, queries, size),
-        normal(batch, heads, keys, size),
-        normal(batch, heads, keys, value_size or size),
-    )
-
-
-def causal(q: Any, k: Any, v: Any) -> Any:
-    return sdpa(q, k, v, is_causal=True)
-
-
-def pulled(f: Callable, count: int = 3) -> Callable:
-    """A function's result and its gradients, for a gradient of the result that is the last argument."""
-
-    def both(*args: Any) -> Any:
-        result, back = asgfn.vjp(lambda *xs: f(*xs, *args[count:-1]), *args[:count])
-        return result, back(args[-1])
-
-    return both
+qkv = partial(attention_programs.qkv, normal)
 
 
 def with_result(f: Callable, *args: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, ...]:
