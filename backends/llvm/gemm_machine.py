@@ -43,15 +43,17 @@ class Machine:
 
     def mask(self, count: str) -> str:
         """Which lanes are among the first so many, as loads and stores want it."""
-        lanes = self.shape.lanes
+        t, lanes = self.text, self.shape.lanes
+        if self.shape.vectors.masks == "avx512":  # a number's bits, in few instructions that LLVM leaves where they are
+            others = t.op(f"shl i64 -1, {t.least(count, lanes)}")
+            inside = t.op(f"trunc i64 {t.op(f'xor i64 {others}, -1')} to i{lanes}")
+            return t.op(f"bitcast i{lanes} {inside} to <{lanes} x i1>")
         kind = f"<{lanes} x i64>"
-        first = self.text.op(f"insertelement {kind} poison, i64 {count}, i64 0")
-        counts = self.text.op(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+        first = t.op(f"insertelement {kind} poison, i64 {count}, i64 0")
+        counts = t.op(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
         numbers = ", ".join(f"i64 {n}" for n in range(lanes))
-        inside = self.text.op(f"icmp slt {kind} <{numbers}>, {counts}")
-        if self.shape.vectors.masks == "avx2":
-            return self.text.op(f"sext <{lanes} x i1> {inside} to {self._mask_kind()}")
-        return inside
+        inside = t.op(f"icmp slt {kind} <{numbers}>, {counts}")
+        return t.op(f"sext <{lanes} x i1> {inside} to {self._mask_kind()}")
 
     def _mask_kind(self) -> str:
         return f"<{self.shape.lanes} x i{32 if self.shape.scalar == 'float' else 64}>"

@@ -26,6 +26,39 @@ class Columns:
     mask: str | None = None
 
 
+class Stride:
+    """A distance, in bytes, of which a loop needs several multiples: loads add once, twice or four times a register to
+    another one by themselves, so this takes three registers for all of them."""
+
+    def __init__(self, text: Text, once: str):
+        self.text, self.once, self.thrice = text, once, text.mul(once, 3)
+
+    def places(self, start: str, count: int) -> list[str]:
+        """The addresses of so many things, 8 at most, that are so far from each other."""
+        t = self.text
+        twice, four_times, six_times = (
+            t.op(f"shl i64 {x}, {n}") for x, n in ((self.once, 1), (self.once, 2), (self.thrice, 1))
+        )
+        far = t.at("i8", start, self.thrice)
+        near = [start, *(t.at("i8", start, x) for x in (self.once, twice))]
+        return [
+            *near,
+            far,
+            t.at("i8", start, four_times),
+            t.at("i8", far, twice),
+            t.at("i8", start, six_times),
+            t.at("i8", far, four_times),
+        ][:count]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How far panels of b are from each other, and how many columns of the result."""
+
+    stride: Stride
+    columns: int
+
+
 class Strip:
     """The function of so many rows of a with all columns of b, for one part of k."""
 
@@ -37,8 +70,12 @@ class Strip:
 
     def write(self) -> str:
         t, shape = self.text, self.shape
-        places = [listed(t, "%rows", i) if self.windows else t.mul("%a_row", i) if i else 0 for i in range(self.rows)]
-        self.a_rows = [t.at(shape.scalar, "%a", place) for place in places]
+        if self.windows:
+            self.a_rows = [t.at(shape.scalar, "%a", listed(t, "%rows", i)) for i in range(self.rows)]
+        else:
+            self.a_row, self.a_k = Stride(t, t.mul("%a_row", shape.size)), t.mul("%a_k", shape.size)
+        self.panels = Panels(Stride(t, t.mul("%b_panel", shape.size)), shape.nr)
+        self.b_k = t.mul("%b_k", shape.size)
         self.c_rows = [t.mul("%c_row", i) if i else "0" for i in range(self.rows)]
         # few rows take several panels at once: enough independent sums to keep the units busy
         together = max(1, shape.mr // self.rows)
@@ -52,14 +89,7 @@ class Strip:
         if together > 1:
             done, b = self._panels(done, b, together)
         done, b = self._panels(done, b, 1)
-        if shape.joins:
-            t.when(
-                t.less(str(shape.nr), t.sub("%n", done)),
-                lambda: self._panel_and_vector(done, b),
-                lambda: self._rest(done, b),
-            )
-        else:
-            self._rest(done, b)
+        self._rest(done, b)
         return t.finish()
 
     def _one_is_left(self) -> str:
@@ -68,17 +98,6 @@ class Strip:
         left = t.op(f"urem i64 %n, {shape.nr}")
         few = t.both(t.less("0", left), t.op(f"icmp sle i64 {left}, {shape.lanes}"))
         return t.both(few, t.less(str(shape.nr), "%n"))
-
-    def _panel_and_vector(self, done: str, b: str) -> Sequence[str]:
-        """The last columns, if these are a panel and a vector: half of them in a tile, or all."""
-        t, shape, lanes = self.text, self.shape, self.shape.lanes
-        c = t.at(shape.scalar, "%c", done)
-        mask = self.machine.mask(t.sub(t.sub("%n", done), shape.nr))
-        columns = [*(Columns(0, group * lanes, lanes) for group in range(shape.groups)), Columns(1, 0, lanes, mask)]
-        width = len(columns) if len(columns) * self.rows <= shape.mr * shape.groups else len(columns) // 2
-        for first in range(0, len(columns), width):
-            self._tile(columns[first : first + width], b, c)
-        return ()
 
     def _stream(self, sums: str) -> Sequence[str]:
         """One row with a wide b in rows: reads four long pieces of rows at a time, as memory likes it, and keeps the
@@ -148,13 +167,13 @@ class Strip:
             for panel in range(together)
             for group in range(shape.groups)
         ]
-        step = t.mul("%b_panel", together)
+        step = t.mul(self.panels.stride.once, together)
 
         def panel(j: str, carried: list[str]) -> Sequence[str]:
             # after the last ones there may be no memory: asking for it would be harmless, but slow
             ahead = t.select(t.less(j, last), "i64", step, 0)
-            self._tile(columns, carried[0], t.at(shape.scalar, "%c", j), ahead)
-            return [t.at(shape.scalar, carried[0], step), t.add(j, width)]
+            self._tile(columns, self.panels, carried[0], t.at(shape.scalar, "%c", j), ahead)
+            return [t.at("i8", carried[0], step), t.add(j, width)]
 
         end = t.sub(self.end, width - 1)
         last = t.sub(end, width)
@@ -164,24 +183,15 @@ class Strip:
     def _rest(self, done: str, b: str) -> Sequence[str]:
         """The columns that fill no whole panel."""
         t, shape, lanes = self.text, self.shape, self.shape.lanes
+        if shape.vectors.masks:
+            self._masked_rest(done, b)
+            return ()
         left = t.sub("%n", done)
         c = t.at(shape.scalar, "%c", done)
         whole = [Columns(0, group * lanes, lanes) for group in range(shape.groups)]
-        if shape.vectors.masks:
-            for groups in range(shape.groups):
-                count = t.sub(left, groups * lanes)
-
-                def part(groups: int = groups, count: str = count) -> Sequence[str]:
-                    mask = self.machine.mask(count)
-                    self._tile([*whole[:groups], Columns(0, groups * lanes, lanes, mask)], b, c)
-                    return ()
-
-                there = t.less(str(groups * lanes), left)
-                t.when(t.both(there, t.op(f"icmp sle i64 {count}, {lanes}")), part)
-            return ()
         for groups in range(1, shape.groups):
             fits = t.equal(t.div(left, lanes), groups)
-            t.when(fits, lambda groups=groups: self._tile(whole[:groups], b, c))  # type: ignore[misc]
+            t.when(fits, lambda groups=groups: self._tile(whole[:groups], self.panels, b, c))  # type: ignore[misc]
         used = t.op(f"and i64 {left}, {-lanes}")
         b, c = (t.at(shape.scalar, p, used) for p in (b, c))
         width = lanes // 2
@@ -189,50 +199,84 @@ class Strip:
             is_set = t.op(f"icmp ne i64 {t.op(f'and i64 {left}, {width}')}, 0")
 
             def narrow(width: int = width, b: str = b, c: str = c) -> Sequence[str]:
-                self._tile([Columns(0, 0, width)], b, c)
+                self._tile([Columns(0, 0, width)], self.panels, b, c)
                 return [t.at(shape.scalar, b, width), t.at(shape.scalar, c, width)]
 
             b, c = t.when(is_set, narrow, [("ptr", b), ("ptr", c)])
             width //= 2
         return ()
 
-    def _tile(self, columns: Sequence[Columns], b: str, c: str, ahead: str | None = None) -> Sequence[str]:
+    def _masked_rest(self, done: str, b: str) -> None:
+        """The last columns, perhaps a panel and a vector: four vectors at a time where there are so many and registers for
+        them, then two and one."""
+        t, shape, lanes = self.text, self.shape, self.shape.lanes
+        scalar = shape.scalar
+        four = [*(Columns(0, group * lanes, lanes) for group in range(shape.groups)), Columns(1, 0, lanes)]
+        if shape.joins and len(four) * self.rows <= shape.mr * shape.groups:
+            left = t.sub("%n", done)
+
+            def last() -> Sequence[str]:
+                four[-1] = Columns(1, 0, lanes, self.machine.mask(t.sub(left, shape.nr)))
+                self._tile(four, self.panels, b, t.at(scalar, "%c", done))
+                return ["%n"]
+
+            done = t.when(t.less(str(shape.nr), left), last, [("i64", done)])[0]
+
+        def two(j: str, carried: list[str]) -> Sequence[str]:
+            start, apart, _ = carried
+            mask = self.machine.mask(t.sub(t.sub("%n", j), lanes))
+            vectors = [Columns(0, 0, lanes), Columns(1, 0, lanes, mask)]
+            self._tile(vectors, Panels(Stride(t, apart), lanes), start, t.at(scalar, "%c", j))
+            return [t.at(scalar, start, 2 * lanes), onwards, t.add(j, 2 * lanes)]
+
+        def one() -> Sequence[str]:
+            mask = self.machine.mask(t.sub("%n", done))
+            self._tile([Columns(0, 0, lanes, mask)], self.panels, b, t.at(scalar, "%c", done))
+            return ()
+
+        # the second of the last two vectors may be in the next panel
+        onwards = t.sub(self.panels.stride.once, 2 * lanes * shape.size)
+        first = [("ptr", b), ("i64", str(lanes * shape.size)), ("i64", done)]
+        b, _, done = t.loop(done, t.sub("%n", lanes), 2 * lanes, first, two)
+        t.when(t.less(done, "%n"), one)
+
+    def _tile(
+        self, columns: Sequence[Columns], between: Panels, b: str, c: str, ahead: str | None = None
+    ) -> Sequence[str]:
         """The sums of a tile, in registers, then their way into the result. Reads ahead of b what lies so far on."""
         t, shape, machine = self.text, self.shape, self.machine
-        panels = [t.at(shape.scalar, b, t.mul("%b_panel", q) if q else 0) for q in range(columns[-1].panel + 1)]
-        following_panels = [t.at(shape.scalar, panel, ahead) for panel in panels] if ahead else []
+        panels = columns[-1].panel + 1
         tile = [(i, column) for i in range(self.rows) for column in columns]
         kinds = [machine.kind(column.width) for _, column in tile]
         zeros = ["zeroinitializer" if column.width > 1 else "0.0" for _, column in tile]
-        carried = [("i64", "0"), ("i64", "0"), *zip(kinds, zeros, strict=True)]
 
         def step(p: str, values: list[str]) -> Sequence[str]:
             in_a, in_b, *sums = values
-            if self.windows:
-                in_a = listed(t, t.op(f"inttoptr i64 {p} to ptr"), 0)
-            starts = [t.at(shape.scalar, panel, in_b) for panel in panels]
+            starts = between.stride.places(in_b, panels)
             vectors = [
                 machine.load(t.at(shape.scalar, starts[column.panel], column.offset), column.width, column.mask)
                 for column in columns
             ]
-            for panel in following_panels:
-                machine.prefetch(t.at(shape.scalar, panel, in_b))
+            if ahead:
+                for place in between.stride.places(t.at("i8", in_b, ahead), panels):
+                    machine.prefetch(place)
             following = []
-            for i in range(self.rows):
-                element = t.op(f"load {shape.scalar}, ptr {t.at(shape.scalar, self.a_rows[i], in_a)}")
+            places = self._listed(p) if self.windows else self.a_row.places(in_a, self.rows)
+            for i, place in enumerate(places):
+                factor = machine.broadcast(machine.load(place, 1), columns[0].width)
                 for j, column in enumerate(columns):
-                    factor = machine.broadcast(element, column.width)
                     before = sums[i * len(columns) + j]
                     following.append(machine.multiply_add(factor, vectors[j], before, column.width))
-            return ["0" if self.windows else t.add(in_a, "%a_k"), t.add(in_b, "%b_k"), *following]
+            return ["%a" if self.windows else t.at("i8", in_a, self.a_k), t.at("i8", in_b, self.b_k), *following]
 
+        carried = [("ptr", "%a"), ("ptr", b), *zip(kinds, zeros, strict=True)]
         if self.windows:  # the place in the table is the counter: there are hardly enough registers
             first = t.op("ptrtoint ptr %depths to i64")
             _, _, *sums = t.loop(first, t.add(first, t.mul("%k", 4)), 4, carried, step)
         else:
             _, _, *sums = t.loop(0, "%k", 1, carried, step)
         places = [
-            t.at(shape.scalar, t.at(shape.scalar, c, self.c_rows[i]), column.panel * shape.nr + column.offset)
+            t.at(shape.scalar, t.at(shape.scalar, c, self.c_rows[i]), column.panel * between.columns + column.offset)
             for i, column in tile
         ]
 
@@ -244,6 +288,12 @@ class Strip:
         for place, (_, column), result in zip(places, tile, results, strict=True):
             machine.store(result, place, column.width, column.mask)
         return ()
+
+    def _listed(self, entry: str) -> list[str]:
+        """Where the rows' elements of a are whose place in all windows is at an address."""
+        t = self.text
+        place = listed(t, t.op(f"inttoptr i64 {entry} to ptr"), 0)
+        return [t.at(self.shape.scalar, row, place) for row in self.a_rows]
 
 
 def strips(shape: GemmShape, windows: bool = False) -> dict[str, Callable[[], str]]:
