@@ -28,7 +28,7 @@ _WANTED = 0x101
 # `objects` is a tuple of arrays, `table` what `table_of` gives. It returns 0, or the number, from 1, of an array that is not
 # laid out as kernels read it.
 GATHER = f"""
-define i64 @asgfn_gather(ptr %table, ptr %objects, ptr %bases) nounwind {{
+define i64 @asgfn_gather(ptr %table, ptr %objects, ptr %bases) nounwind noinline optnone {{
 entry:
   %count = load i64, ptr %table, align 8
   %class.p = getelementptr i64, ptr %table, i64 1

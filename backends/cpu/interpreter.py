@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # i64 place(words, at, bases, rows, found): the address of a place goes to `found`; where the words after it are
 PLACE = """
-define i64 @asgfn_place(ptr %words, i64 %at, ptr %bases, ptr %rows, ptr %found) nounwind {
+define i64 @asgfn_place(ptr %words, i64 %at, ptr %bases, ptr %rows, ptr %found) nounwind noinline optnone {
 entry:
   %head.p = getelementptr i64, ptr %words, i64 %at
   %head = load i64, ptr %head.p, align 8
@@ -45,7 +45,7 @@ end:
 
 # void swap(words, at, bases): exchanges the pairs of storages whose number is at `at`
 SWAP = """
-define void @asgfn_swap(ptr %words, i64 %at, ptr %bases) nounwind {
+define void @asgfn_swap(ptr %words, i64 %at, ptr %bases) nounwind noinline optnone {
 entry:
   %count.p = getelementptr i64, ptr %words, i64 %at
   %count = load i64, ptr %count.p, align 8
@@ -82,7 +82,7 @@ declare i64 @asgfn_place(ptr, i64, ptr, ptr, ptr)
 declare void @asgfn_swap(ptr, i64, ptr)
 declare void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
-define void @asgfn_execute(ptr %words, i64 %begin, i64 %end, ptr %bases, ptr %rows, ptr %memories, ptr %board, ptr %scratch) nounwind {
+define void @asgfn_execute(ptr %words, i64 %begin, i64 %end, ptr %bases, ptr %rows, ptr %memories, ptr %board, ptr %scratch) nounwind noinline optnone {
 entry:
   %target = alloca ptr, align 8
   %source = alloca ptr, align 8
@@ -258,7 +258,7 @@ RUN = """
 declare void @asgfn_execute(ptr, i64, i64, ptr, ptr, ptr, ptr, ptr)
 declare i64 @asgfn_gather(ptr, ptr, ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-define i64 @asgfn_run(ptr %program, ptr %addresses, ptr %objects, ptr %board, ptr %scratch, i64 %stride) nounwind {
+define i64 @asgfn_run(ptr %program, ptr %addresses, ptr %objects, ptr %board, ptr %scratch, i64 %stride) nounwind noinline optnone {
 entry:
   %length.p = getelementptr i64, ptr %program, i64 1
   %storages.p = getelementptr i64, ptr %program, i64 2

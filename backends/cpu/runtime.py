@@ -78,7 +78,7 @@ def _filled(text: str, values: dict[str, str]) -> str:
 
 # void spin(i64 times): what a worker does while it waits, to find out how long that takes
 _SPIN = """
-define void @asgfn_spin(i64 %times) nounwind {
+define void @asgfn_spin(i64 %times) nounwind noinline optnone {
 entry:
   br label %loop
 loop:
@@ -94,7 +94,7 @@ end:
 
 # i64 tasks(board, thread): takes tasks of the current job and does them, until there are none; how many it did
 _TASKS_TEXT = """
-define i64 @asgfn_tasks(ptr %board, i64 %thread) nounwind {
+define i64 @asgfn_tasks(ptr %board, i64 %thread) nounwind noinline optnone {
 entry:
   %ticket.p = getelementptr i64, ptr %board, i64 $TICKET
   %pending.p = getelementptr i64, ptr %board, i64 $PENDING
@@ -153,7 +153,7 @@ _WORK = """
 declare i64 @asgfn_tasks(ptr, i64)
 declare i32 @asgfn_yield()
 declare i32 @asgfn_nap(i32)
-define void @asgfn_work(ptr %board, i64 %thread) nounwind {
+define void @asgfn_work(ptr %board, i64 %thread) nounwind noinline optnone {
 entry:
   %active.p = getelementptr i64, ptr %board, i64 $ACTIVE
   %stop.p = getelementptr i64, ptr %board, i64 $STOP
@@ -199,7 +199,7 @@ end:
 _SHARE = """
 declare i64 @asgfn_tasks(ptr, i64)
 declare i32 @asgfn_yield()
-define void @asgfn_share(ptr %board, ptr %function, ptr %memories, i64 %groups, i64 %chunk, i64 %tasks) nounwind {
+define void @asgfn_share(ptr %board, ptr %function, ptr %memories, i64 %groups, i64 %chunk, i64 %tasks) nounwind noinline optnone {
 entry:
   %ticket.p = getelementptr i64, ptr %board, i64 $TICKET
   %pending.p = getelementptr i64, ptr %board, i64 $PENDING
