@@ -1,4 +1,4 @@
-"""How often the values of a kernel are used, and where."""
+"""How often the values of a kernel are used, and which variables change where."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from backends.kernels.ir import Let, Loop, Value
+from backends.kernels.ir import Assign, Let, Value, Variable
 
 
 def count_uses(body: Sequence[Any]) -> Counter[Value]:
@@ -34,25 +34,12 @@ def count_uses(body: Sequence[Any]) -> Counter[Value]:
     return uses
 
 
-def used_inside(body: Sequence[Any]) -> set[Value]:
-    """The values that are used in loops inside of those in which they are computed."""
-    depth: dict[Any, int] = {}  # of values, and of the numbers of loops by their loop
-    found: set[Value] = set()
-
-    def walk(statements: Sequence[Any], loops: int) -> None:
-        for s in statements:
-            is_let = s.__class__ is Let
-            for value in s.value.args if is_let else s.operands():
-                if depth.get(id(value.attr) if value.op == "loop" else value, loops) < loops:
-                    found.add(value)
-            if is_let:
-                depth[s.value] = loops
-                continue
-            is_loop = s.__class__ is Loop
-            if is_loop:
-                depth[id(s)] = loops + 1
-            for block in s.blocks():
-                walk(block, loops + is_loop)
-
-    walk(body, 0)
+def assigned(body: Sequence[Any]) -> set[Variable]:
+    """The variables that statements change."""
+    found: set[Variable] = set()
+    for s in body:
+        if isinstance(s, Assign):
+            found.add(s.variable)
+        for block in s.blocks():
+            found |= assigned(block)
     return found

@@ -1,8 +1,8 @@
 """From the text of one function to its machine code.
 
-Kernels arrive vectorised, with loops as they shall be and nothing computed twice; so only little is left for LLVM's optimiser:
-registers for variables, and simpler branches. Its usual pipelines make programs take up to twice as long to compile, and next
-to none of them faster. Most of the time goes into the selection of instructions and registers, which has no short cut.
+Kernels arrive vectorised, with loops as they shall be, values named once and nothing computed twice; so nothing is left for
+LLVM's optimiser. Its usual pipelines make programs take up to twice as long to compile, and next to none of them faster. Most
+of the time goes into the selection of instructions and registers, which has no short cut.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from asgfn.errors import BackendError
 from backends.llvm.host import new_target_machine, package
+from backends.llvm.options import as_we_compile
 
 # in the names of compiled code: a change of what is below makes other code
-VERSION = 2
+VERSION = 3
 _NAME = re.compile(r"@[\w.]+")
 _LINE = re.compile(r"<string>:(\d+):\d+")
 
@@ -26,12 +27,7 @@ class Compiler:
     """Compiles functions, one after the other; for one thread."""
 
     def __init__(self) -> None:
-        binding = package()
         self._machine = new_target_machine()
-        options = binding.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = options.slp_vectorization = False
-        self._builder = binding.create_pass_builder(self._machine, options)
-        self._passes = _passes(binding)
 
     def compile(self, name: str, text: str) -> bytes:
         """The object code of a function.
@@ -65,8 +61,7 @@ class Compiler:
         function = calls["GetNamedFunction"](module, name.encode())
         if not function or calls["IsDeclaration"](function):
             raise _malformed(name, text, f"it does not define {name}")
-        calls["RunNewModulePassManager"](self._passes, module, self._builder)
-        with _Problem() as problem:
+        with as_we_compile(), _Problem() as problem:
             memory = calls["TargetMachineEmitToMemory"](self._machine, module, 1, problem.place)
             if not memory:
                 raise BackendError(f"LLVM could not compile {name}: {problem.text}")
@@ -120,17 +115,10 @@ def one_module(texts: Iterable[str]) -> str:
     return "\n".join([*needed, *rest, ""])
 
 
-def _passes(binding: Any) -> Any:
-    passes = binding.create_new_module_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_simplify_cfg_pass()
-    return passes
-
-
 # those that take time: meanwhile another thread may have Python
 _LONG = ("ParseAssembly", "TargetMachineEmitToMemory")
 _SHORT = (
-    "ContextCreate", "ContextDispose", "VerifyModule", "GetNamedFunction", "IsDeclaration", "RunNewModulePassManager",
+    "ContextCreate", "ContextDispose", "VerifyModule", "GetNamedFunction", "IsDeclaration",
     "GetBufferStart", "GetBufferSize", "DisposeMemoryBuffer", "DisposeModule", "DisposeString",
 )  # fmt: skip
 

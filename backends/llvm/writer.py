@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from backends.kernels.ir import BOOL
 from backends.llvm.operands import (
@@ -62,13 +63,16 @@ class Writer:
         lanes: elements of a vector.
         lines: the text so far.
         declared: the functions that it calls, as LLVM declares them.
+        block: the label of the block that is being written.
     """
 
     def __init__(self, lanes: int):
         self.lanes = lanes
         self.lines: list[str] = []
         self.declared: set[str] = set()
+        self.block = "entry"
         self._count = 0
+        self._names: dict[str, str] = {}  # names of values that can be used here, by what computes them
 
     # ------------------------------------------------------------------ text
     def name(self) -> str:
@@ -85,12 +89,28 @@ class Writer:
     def start(self, label: str) -> None:
         """Begins a block."""
         self.lines.append(f"{label}:")
+        self.block = label
 
-    def value(self, text: str) -> str:
-        """The name of what an instruction computes."""
+    def fresh(self, text: str) -> str:
+        """The name of what an instruction gives each time that it is done."""
         name = self.name()
         self.lines.append(f"  {name} = {text}")
         return name
+
+    def value(self, text: str) -> str:
+        """The name of what an instruction computes, which depends on nothing but its operands: it is done once."""
+        name = self._names.get(text)
+        if name is None:
+            name = self._names[text] = self.fresh(text)
+        return name
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Blocks through which not every way leads: what they compute, others can't use."""
+        size = len(self._names)
+        yield
+        while len(self._names) > size:
+            self._names.popitem()
 
     def type(self, dtype: str, is_vector: bool) -> str:
         t = llvm_type(dtype)
@@ -103,7 +123,7 @@ class Writer:
         if result == "void":
             self.line(text)
             return ""
-        return self.value(text)
+        return self.fresh(text)
 
     # ------------------------------------------------------------------ lanes
     def splat(self, text: str, t: str) -> str:

@@ -1,0 +1,36 @@
+"""Options of LLVM that all of a process shares, as ours only while we compile: others who compile with llvmlite keep theirs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backends.llvm.host import package
+
+# Loops come with the addresses that they shall have; to look for better ones takes a fifth of the time.
+_OPTION = "-disable-lsr"
+# LLVM ends the process over an option that it does not have: these versions have been seen to have it
+_VERSIONS = range(20, 23)
+
+_lock = threading.Lock()
+_compiling = 0
+
+
+@contextmanager
+def as_we_compile() -> Iterator[None]:
+    """Within it, loops stay as they are written."""
+    _count(1)
+    try:
+        yield
+    finally:
+        _count(-1)
+
+
+def _count(change: int) -> None:
+    """The first that compiles sets the option, the last one takes it back."""
+    global _compiling
+    with _lock:
+        before, _compiling = _compiling, _compiling + change
+        if not (before and _compiling) and package().llvm_version_info[0] in _VERSIONS:
+            package().set_option("", f"{_OPTION}={'true' if _compiling else 'false'}")
