@@ -33,12 +33,14 @@ class Scalar:
         text: the name of the value, or a literal.
         multiple: a number that certainly divides it (0 divides only 0).
         number: the value itself, where it is known.
+        below: for an integer that certainly is not negative, a number that it certainly does not reach.
     """
 
     text: str
     dtype: str
     multiple: int = 1
     number: Any = None
+    below: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,11 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """Any numbers, one a lane."""
+    """Any numbers, one a lane; `below` as of a scalar, for the lanes that are meant."""
 
     text: str
     dtype: str
+    below: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,18 @@ def numbers_of(operand: Operand, lanes: int) -> list[int] | None:
     if isinstance(operand, Affine) and operand.base.number is not None:
         return [operand.base.number + k * operand.stride for k in range(lanes)]
     return None
+
+
+def limit(operand: Operand, lanes: int) -> int | None:
+    """What the integers of all lanes that are meant do not reach, if they certainly are not negative."""
+    numbers = numbers_of(operand, lanes)
+    if numbers is not None:
+        return max(numbers) + 1 if min(numbers) >= 0 else None
+    if isinstance(operand, Affine):
+        first = limit(operand.base, lanes)
+        return None if first is None or operand.stride < 0 else first + operand.stride * (lanes - 1)
+    assert not isinstance(operand, Known)
+    return operand.below
 
 
 def literal(number: Any, dtype: str) -> str:

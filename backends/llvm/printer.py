@@ -40,6 +40,7 @@ from backends.llvm.operands import (
     Vector,
     constant,
     from_numbers,
+    limit,
     llvm_type,
     numbers_of,
 )  # fmt: skip
@@ -123,14 +124,18 @@ class _Printer:
         self.builtins: dict[str, Operand] = {}
         one = constant(0, I32)
         if rows == layers == 1:
-            along: list[Operand] = [Scalar(number, I32), one, one]
+            along: list[Operand] = [Scalar(number, I32, below=columns), one, one]
         else:
             x = w.value(f"urem i32 {number}, {columns}")
             rest = w.value(f"udiv i32 {number}, {columns}")
             y, z = rest, "0"
             if layers > 1:
                 y, z = w.value(f"urem i32 {rest}, {rows}"), w.value(f"udiv i32 {rest}, {rows}")
-            along = [Scalar(x, I32), Scalar(y, I32), Scalar(z, I32) if layers > 1 else one]
+            along = [
+                Scalar(x, I32, below=columns),
+                Scalar(y, I32, below=rows),
+                Scalar(z, I32, below=layers) if layers > 1 else one,
+            ]
         for name, value in zip(("group_x", "group_y", "group_z"), along, strict=True):
             self.builtins[name] = value
         lane = from_numbers(range(self.lanes), I32)
@@ -322,18 +327,25 @@ class _Printer:
             self._put(key, number)
             self._block(s.body)
 
-        self._count(s, start.text, stop.text, step.text, math.gcd(start.multiple, step.multiple), body)
+        self._count(s, start, stop, step, math.gcd(start.multiple, step.multiple), body)
 
-    def _count(self, s: Loop, start: str, stop: str, step: str, multiple: int, body: Callable[[Scalar], None]) -> str:
+    def _count(
+        self, s: Loop, start: Scalar, stop: Scalar, step: Scalar, multiple: int, body: Callable[[Scalar], None]
+    ) -> Scalar:
         """for i = start; i < stop; i += step. Returns i at the end."""
-        w = self.w
-        return self.flow.loop(
-            ("i32", start),
+        w, first, end = self.w, limit(start, self.lanes), limit(stop, self.lanes)
+        inside = after = None
+        if first is not None and end is not None:
+            inside = max(end - 1, 1)
+            after = None if step.number is None else max(first, inside + step.number)
+        number = self.flow.loop(
+            ("i32", start.text),
             assigned(s.body),
-            lambda number: w.value(f"icmp slt i32 {number}, {stop}"),
-            lambda number: body(Scalar(number, I32, multiple)),
-            lambda number: w.value(f"add nsw i32 {number}, {step}"),
+            lambda number: w.value(f"icmp slt i32 {number}, {stop.text}"),
+            lambda number: body(Scalar(number, I32, multiple, below=inside)),
+            lambda number: w.value(f"add nsw i32 {number}, {step.text}"),
         )
+        return Scalar(number, I32, multiple, below=after)
 
     def _neighbours_loop(self, s: Loop, key: Value | None, start: Affine, stop: Scalar, step: Scalar) -> None:
         """Lanes start next to each other: whole vectors, then what is left."""
@@ -359,22 +371,22 @@ class _Printer:
 
             self.flow.masked(self.flow.both(w.vector(inside)), body)
 
-        begin = start.base.text
+        begin = start.base
         known = [x.number for x in (start.base, stop, step)]
         if None not in known:
             first, end, by = known
             whole_steps = len(range(first, end - span, by))
             steps = len(range(first, end, by))
             if whole_steps == steps:
-                self._count(s, begin, stop.text, step.text, multiple, whole)
+                self._count(s, begin, stop, step, multiple, whole)
                 return
             if whole_steps and nested < NESTED:
                 self.depth += 1
-                begin = self._count(s, begin, last.text, step.text, multiple, whole)
+                begin = self._count(s, begin, last, step, multiple, whole)
                 self.depth = nested
                 first += whole_steps * by
             if len(range(first, end, by)) > 1:
-                self._count(s, begin, stop.text, step.text, multiple, rest)
+                self._count(s, begin, stop, step, multiple, rest)
                 return
             lane = Affine(constant(first, I32), start.stride)
             outer, self.flow.mask = self.flow.mask, self.flow.both(w.vector(w.operation("lt", BOOL, (lane, stop))))
@@ -384,9 +396,9 @@ class _Printer:
             return
         if nested < NESTED:
             self.depth += 1
-            begin = self._count(s, begin, last.text, step.text, multiple, whole)
+            begin = self._count(s, begin, last, step, multiple, whole)
             self.depth = nested
-        self._count(s, begin, stop.text, step.text, multiple, rest)
+        self._count(s, begin, stop, step, multiple, rest)
 
     def _parting_loop(self, s: Loop, key: Value | None, start: Operand, stop: Operand, step: Operand) -> None:
         """Each lane goes its own way."""

@@ -18,6 +18,7 @@ from backends.llvm.operands import (
     Vector,
     constant,
     from_numbers,
+    limit,
     literal,
     llvm_type,
     numbers_of,
@@ -232,18 +233,63 @@ class Writer:
 
     def _plain(self, op: str, dtype: str, args: Sequence[Operand], many: bool) -> Operand:
         if dtype in FLOATS:
-            word = _FLOAT_OPS[op]
-        elif op in ("div", "rem"):
+            return self.made(self._binary(_FLOAT_OPS[op], dtype, args, many), dtype, many)
+        below = self._below(op, dtype, args)
+        if many and op in ("div", "rem"):
+            found = self._divided(op, dtype, args)
+            if found is not None:
+                return Vector(found, dtype, below)
+        if op in ("div", "rem"):
             word = ("s" if dtype in SIGNED else "u") + op
         elif op == "shift_right":
             word = "ashr" if dtype in SIGNED else "lshr"
         else:
             word = _INTEGER_OPS[op]
+        text = self._binary(word, dtype, args, many)
+        if many and self.lanes > 1:
+            return Vector(text, dtype, below)
+        return (
+            Scalar(text, dtype, below=below)
+            if dtype == BOOL
+            else Scalar(text, dtype, self._multiple(op, args), below=below)
+        )
+
+    def _binary(self, word: str, dtype: str, args: Sequence[Operand], many: bool) -> str:
         a, b = (self.text(x, many) for x in args)
-        text = self.value(f"{word} {self.type(dtype, many)} {a}, {b}")
-        if many or dtype in FLOATS or dtype == BOOL:
-            return self.made(text, dtype, many)
-        return Scalar(text, dtype, self._multiple(op, args))
+        return self.value(f"{word} {self.type(dtype, many)} {a}, {b}")
+
+    def _below(self, op: str, dtype: str, args: Sequence[Operand]) -> int | None:
+        """What the results of an operation on integers do not reach, if they certainly are not negative."""
+        y = args[1]
+        a, b = (limit(z, self.lanes) if z.dtype in ("i32", "u32") else None for z in args)
+        divisor = y.number if isinstance(y, Scalar) and y.number and y.number > 0 else None
+        if op == "rem" and divisor and (a is not None or dtype not in SIGNED):
+            return divisor if a is None else min(a, divisor)
+        if a is None or b is None:
+            return None
+        if op == "div" and divisor:
+            return (a - 1) // divisor + 1
+        found = {"add": a + b - 1, "mul": (a - 1) * (b - 1) + 1}.get(op)
+        return found if found is not None and found < 1 << 31 else None
+
+    def _divided(self, op: str, dtype: str, args: Sequence[Operand]) -> str | None:
+        """Vectors of integers divided by a number, or what is left: a product with it the other way round, and a shift, where
+        they are so small that the product fits. In general LLVM needs a dozen instructions for each."""
+        x, y = args
+        below = limit(x, self.lanes)
+        if below is None or not isinstance(y, Scalar) or not y.number or y.number < 1:
+            return None
+        factor = _factor(below - 1, y.number)
+        if factor is None or y.number & (y.number - 1) == 0:
+            return None
+        t = self.type(dtype, True)
+        numbers = (self.splat(str(n), llvm_type(dtype)) for n in (*factor, y.number))
+        times, shift, divisor = numbers
+        product = self.value(f"mul {t} {self.vector(x)}, {times}")
+        quotient = self.value(f"lshr {t} {product}, {shift}")
+        if op == "div":
+            return quotient
+        return self.value(f"sub {t} {self.vector(x)}, {self.value(f'mul {t} {quotient}, {divisor}')}")
 
     @staticmethod
     def _multiple(op: str, args: Sequence[Operand]) -> int:
@@ -344,8 +390,11 @@ class Writer:
         if numbers is not None:
             return from_numbers([wrapped(n, dtype) for n in numbers], dtype)
         if isinstance(x, Affine):
-            return Affine(Scalar(x.base.text, dtype, x.base.multiple), x.stride)
-        return Scalar(x.text, dtype, x.multiple) if isinstance(x, Scalar) else Vector(x.text, dtype)  # type: ignore[union-attr]
+            return Affine(self._renamed(x.base, dtype), x.stride)  # type: ignore[arg-type]
+        if isinstance(x, Scalar):
+            return Scalar(x.text, dtype, x.multiple, below=x.below)
+        assert isinstance(x, Vector)
+        return Vector(x.text, dtype, x.below)
 
     def convert(self, x: Operand, dtype: str) -> Operand:
         """A number of one type as another."""
@@ -411,3 +460,13 @@ class Writer:
             return self.call(t, function, [(llvm_type(x.dtype), self.element(x, k)) for x in args])
 
         return self.pieces(longest, one, dtype)
+
+
+def _factor(most: int, divisor: int) -> tuple[int, int] | None:
+    """(m, s) so that x // divisor = (x * m) >> s in 32 bits for 0 <= x <= most: m is 2^s / divisor, rounded up, and the error,
+    of x / (divisor * 2^s) times what was added, is less than 1 / divisor."""
+    for shift in range(32):
+        factor = -(-(1 << shift) // divisor)
+        if most * (factor * divisor - (1 << shift)) < 1 << shift:
+            return (factor, shift) if most * factor < 1 << 32 else None
+    return None
