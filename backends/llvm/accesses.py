@@ -44,7 +44,12 @@ class Accesses:
             self._pointers[memory] = f"%private{k}"
 
     def address(self, memory: Memory, place: Scalar) -> str:
-        t = llvm_type(memory.dtype)
+        return self._element(llvm_type(memory.dtype), memory, place)
+
+    def _element(self, t: str, memory: Memory, place: Scalar) -> str:
+        """The address of an element of a type."""
+        if place.number == 0:
+            return self._pointers[memory]
         at = place.text
         if place.number is None:
             at = self.w.value(f"sext {llvm_type(place.dtype)} {place.text} to i64")
@@ -200,11 +205,7 @@ class Accesses:
             self.flow.if_lane(k, put)
 
     def _private(self, memory: Memory, place: Scalar) -> str:
-        t = self.w.type(memory.dtype, True)
-        at = place.text
-        if place.number is None:
-            at = self.w.value(f"sext {llvm_type(place.dtype)} {place.text} to i64")
-        return self.w.value(f"getelementptr {t}, ptr {self._pointers[memory]}, i64 {at}")
+        return self._element(self.w.type(memory.dtype, True), memory, place)
 
     def _own(self, memory: Memory, at: str, lane: int) -> str:
         """The address of one lane's element of its own memory."""

@@ -19,6 +19,8 @@ from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_strip import strip_name, strip_parameters
 from backends.llvm.gemm_text import Text
 
+# what hardly ever runs need not be fast
+_ATTRIBUTES = "nounwind noinline optnone"
 _PRODUCT = re.compile(r"gemm(?P<windows>_windows)?_(?P<dtype>f\d\d)")
 _EXACT: dict[str, Callable[[int, int], int]] = {
     "add": operator.add,
@@ -110,7 +112,7 @@ def unasked(shape: GemmShape, windows: bool, sizes: Iterable[int]) -> str:
 def _handed_on(shape: GemmShape, windows: bool, rows: int) -> str:
     """The text of the function for strips of a size, which calls that for strips of any size."""
     parameters = strip_parameters(windows)
-    t = Text(f"define void @{strip_name(shape, rows, windows)}({', '.join(map(' '.join, parameters))}) nounwind")
+    t = Text(f"define void @{strip_name(shape, rows, windows)}({', '.join(map(' '.join, parameters))}) {_ATTRIBUTES}")
     t.call("void", strip_name(shape, "any", windows), ("i64", rows), *parameters)
     return t.finish()
 
@@ -118,7 +120,7 @@ def _handed_on(shape: GemmShape, windows: bool, rows: int) -> str:
 def _one_by_one(shape: GemmShape, windows: bool) -> str:
     """The text of the function for strips of any size. It sums elements one by one, in the same order."""
     scalar, parameters = shape.scalar, [("i64", "%count"), *strip_parameters(windows)]
-    t = Text(f"define void @{strip_name(shape, 'any', windows)}({', '.join(map(' '.join, parameters))}) nounwind")
+    t = Text(f"define void @{strip_name(shape, 'any', windows)}({', '.join(map(' '.join, parameters))}) {_ATTRIBUTES}")
     machine = Machine(t, shape)
 
     def row(i: str, _: list[str]) -> Sequence[str]:
