@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from asgfn.records import record
 from backends.llvm.host import host
 
 SIZES = {"float": 4, "double": 8}
@@ -20,7 +20,7 @@ WORK = 1 << 18  # products of numbers that are worth a task
 PACKING = 4  # a number of b that is packed costs as much as so many of a that are read
 
 
-@dataclass(frozen=True)
+@record
 class Vectors:
     """A host's vector registers. `masks`: how only the first lanes are read and written: "avx2", "avx512" or None."""
 
@@ -41,7 +41,7 @@ class Vectors:
         return Vectors(128, 16, False, None)
 
 
-@dataclass(frozen=True)
+@record
 class GemmShape:
     """How a product is tiled: mr rows by nr columns of the result in registers, `depth` steps of k summed at a time."""
 
@@ -94,7 +94,7 @@ class GemmShape:
         return -(-self.block_columns(n, k) // self.nr) * self.nr * min(k, self.depth)
 
 
-@dataclass(frozen=True)
+@record
 class Cut:
     """How a product is shared out: blocks of the result so many rows by columns, the last ones smaller, each a task.
 

@@ -8,14 +8,14 @@ whole tile: with masks where the host has them, else with narrower vectors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from asgfn.records import record
 from backends.llvm.gemm_machine import SUFFIX, Machine, listed
 from backends.llvm.gemm_shape import LONG, GemmShape
 from backends.llvm.gemm_text import Text
 
 
-@dataclass(frozen=True)
+@record
 class Columns:
     """Neighbouring columns of a tile: where in which panel of b they start, and how many lanes of a vector they
     fill."""
@@ -51,7 +51,7 @@ class Stride:
         ][:count]
 
 
-@dataclass(frozen=True)
+@record
 class Panels:
     """How far panels of b are from each other, and how many columns of the result."""
 

@@ -7,10 +7,11 @@ import importlib
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from asgfn.records import record
 
 # where libm and the functions that LLVM calls by itself are, besides in what Python has loaded
 _LIBRARIES = {"linux": ("libm.so.6",), "win32": ("ucrtbase", "vcruntime140", "kernel32", "ntdll")}
@@ -24,7 +25,7 @@ _QUOTAS = (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Host:
     """The processor at hand.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from asgfn.records import record
 from backends.kernels.ir import BOOL
 
 FLOATS = ("f16", "f32", "f64")
@@ -25,7 +25,7 @@ def llvm_type(dtype: str) -> str:
     return _NAMES.get(dtype) or f"i{BITS[dtype]}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scalar:
     """The same in all lanes.
 
@@ -43,7 +43,7 @@ class Scalar:
     below: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Affine:
     """base + lane * stride, an integer."""
 
@@ -55,7 +55,7 @@ class Affine:
         return self.base.dtype
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """Numbers that are known, one a lane."""
 
@@ -63,7 +63,7 @@ class Known:
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Vector:
     """Any numbers, one a lane; `below` as of a scalar, for the lanes that are meant."""
 
@@ -72,7 +72,7 @@ class Vector:
     below: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Four:
     """A vector of the IR: four values."""
 

@@ -8,9 +8,9 @@ neighbours is printed twice: for whole vectors, without a mask, and for what is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from asgfn.records import record
 from backends.kernels.ir import (
     BOOL,
     I32,
@@ -54,7 +54,7 @@ NESTED = 2
 _ATOMICS = {"atomicAdd": "add", "atomicMin": "min", "atomicMax": "max"}
 
 
-@dataclass(frozen=True)
+@record
 class Printed:
     """A kernel as LLVM IR.
 
