@@ -7,6 +7,7 @@ is kept track of, so that neighbours are loaded at once and no lane computes wha
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,8 +126,6 @@ def limit(operand: Operand, lanes: int) -> int | None:
 
 def literal(number: Any, dtype: str) -> str:
     """A constant in LLVM's text."""
-    import struct
-
     if dtype == BOOL:
         return "true" if number else "false"
     if dtype not in FLOATS:
@@ -144,8 +143,6 @@ def literal(number: Any, dtype: str) -> str:
 
 
 def _single(number: float) -> float:
-    import struct
-
     try:
         return struct.unpack("<f", struct.pack("<f", number))[0]
     except OverflowError:

@@ -132,7 +132,7 @@ class Writer:
         if self.lanes == 1:
             return text
         if not text.startswith("%"):
-            return "<" + ", ".join([f"{t} {text}"] * self.lanes) + ">"
+            return f"splat ({t} {text})"
         one = self.value(f"insertelement <{self.lanes} x {t}> poison, {t} {text}, i32 0")
         zeros = f"<{self.lanes} x i32> zeroinitializer"
         return self.value(f"shufflevector <{self.lanes} x {t}> {one}, <{self.lanes} x {t}> poison, {zeros}")
