@@ -9,6 +9,7 @@ result does not depend on how rows and columns are cut.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from backends.llvm.gemm_machine import SUFFIX, Machine
@@ -20,7 +21,7 @@ from backends.llvm.gemm_text import Text
 BAND_BYTES = 48 << 10  # of strips of a that are copied at a time, on the stack
 
 
-class Product:
+class Product(ABC):
     """The whole product: blocks of b, parts of k, and what `block` makes of these."""
 
     name = "gemm"
@@ -57,12 +58,12 @@ class Product:
         t.loop(0, "%n", width, [("ptr", "%b")], block)
         return t.finish()
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027  # most have nothing there
         """What comes before all loops."""
 
+    @abstractmethod
     def block(self, b: str, j: str, p: str, columns: str, length: str) -> None:
         """All rows with a block of b."""
-        raise NotImplementedError
 
     def _part(self) -> str:
         """The steps of k that are summed at a time: equal parts."""
@@ -85,19 +86,6 @@ class Product:
         if not self.packing:
             narrowed = t.both(narrowed, t.less(str(shape.mr), "%m"))
         return t.most(t.when(narrowed, narrow, [("i64", "%n")])[0], 1)
-
-    def strip(self, rows: str, *arguments: tuple[str, str]) -> None:
-        """The function of a strip with so many rows."""
-        t, shape = self.text, self.shape
-        labels = [t.label() for _ in range(shape.mr)]
-        after = t.label()
-        cases = " ".join(f"i64 {n}, label %{labels[n - 1]}" for n in range(1, shape.mr))
-        t.do(f"switch i64 {rows}, label %{labels[-1]} [ {cases} ]")
-        for n, label in enumerate(labels, 1):
-            t.begin(label)
-            t.call("void", strip_name(shape, n, self.name == "gemm_windows"), *arguments)
-            t.do(f"br label %{after}")
-        t.begin(after)
 
 
 class _StridedProduct(Product):
@@ -141,7 +129,7 @@ class _StridedProduct(Product):
                 a_row = t.select(self.copied, "i64", 1, "%a_row")
                 a_k = t.select(self.copied, "i64", rows, "%a_k")
                 c = t.at(scalar, c_part, t.mul(i, "%c_row"))
-                self.strip(
+                self._strip(
                     rows,
                     *(("i64", columns), ("i64", length)),
                     *(("ptr", pointers[0]), ("i64", a_row), ("i64", a_k)),
@@ -154,6 +142,19 @@ class _StridedProduct(Product):
             return ()
 
         t.loop(0, "%m", self.band, (), band)
+
+    def _strip(self, rows: str, *arguments: tuple[str, str]) -> None:
+        """The function of a strip with so many rows."""
+        t, shape = self.text, self.shape
+        labels = [t.label() for _ in range(shape.mr)]
+        after = t.label()
+        cases = " ".join(f"i64 {n}, label %{labels[n - 1]}" for n in range(1, shape.mr))
+        t.do(f"switch i64 {rows}, label %{labels[-1]} [ {cases} ]")
+        for n, label in enumerate(labels, 1):
+            t.begin(label)
+            t.call("void", strip_name(shape, n), *arguments)
+            t.do(f"br label %{after}")
+        t.begin(after)
 
     def _copy(self, count: str, length: str, a: str) -> None:
         """Strips of a, one after the other; in each, its rows lie side by side for each step of k."""

@@ -73,6 +73,11 @@ class GemmShape:
         """How many rows a tile of a panel and a vector has."""
         return self.mr * self.groups // (self.groups + 1)
 
+    @property
+    def half_rows(self) -> int:
+        """How many rows a strip of windows has where hardly any are left."""
+        return -(-self.mr // 2)
+
     @staticmethod
     def of(scalar: str, vectors: Vectors, caches: tuple[int, int] | None = None) -> GemmShape:
         """The tile for a host's registers: as many sums as there is room for beside a row of b and an element of a."""

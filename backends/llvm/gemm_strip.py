@@ -2,7 +2,8 @@
 
 For each step of k one element of each row of a is broadcast and multiplied with the vectors of b's row, which are added
 to a tile of sums in registers. There is a function for each number of rows; each also does the columns that fill no
-whole tile: with masks where the host has them, else with narrower vectors.
+whole tile: with masks where the host has them, else with narrower vectors. Rows that come from a table of windows may be
+fewer than a function has: the last one is then done several times.
 """
 
 from __future__ import annotations
@@ -70,13 +71,16 @@ class Strip:
 
     def write(self) -> str:
         t, shape = self.text, self.shape
+        numbers: list[str] = [str(i) for i in range(self.rows)]
         if self.windows:
-            self.a_rows = [t.at(shape.scalar, "%a", listed(t, "%rows", i)) for i in range(self.rows)]
+            last = t.sub("%count", 1)
+            numbers = [n if n == "0" else t.least(n, last) for n in numbers]
+            self.a_rows = [t.at(shape.scalar, "%a", listed(t, "%rows", n)) for n in numbers]
         else:
             self.a_row, self.a_k = Stride(t, t.mul("%a_row", shape.size)), t.mul("%a_k", shape.size)
         self.panels = Panels(Stride(t, t.mul("%b_panel", shape.size)), shape.nr)
         self.b_k = t.mul("%b_k", shape.size)
-        self.c_rows = [t.mul("%c_row", i) if i else "0" for i in range(self.rows)]
+        self.c_rows = [n if n == "0" else t.mul("%c_row", n) for n in numbers]
         # few rows take several panels at once: enough independent sums to keep the units busy
         together = max(1, shape.mr // self.rows)
         done, b = "0", "%b"
@@ -298,16 +302,26 @@ class Strip:
 
 def strips(shape: GemmShape, windows: bool = False) -> dict[str, Callable[[], str]]:
     """What writes the functions of strips, by their names."""
-    sizes = range(1, shape.mr + 1)
-    return {strip_name(shape, rows, windows): lambda rows=rows: Strip(shape, rows, windows).write() for rows in sizes}  # type: ignore[misc]
+    return {
+        strip_name(shape, rows, windows): lambda rows=rows: Strip(shape, rows, windows).write()  # type: ignore[misc]
+        for rows in strip_sizes(shape, windows)
+    }
+
+
+def strip_sizes(shape: GemmShape, windows: bool) -> list[int]:
+    """For which numbers of rows there are functions."""
+    if not windows:
+        return list(range(1, shape.mr + 1))
+    return sorted({shape.half_rows, shape.mr, *([shape.joined_rows] if shape.joins else [])})
 
 
 def strip_parameters(windows: bool) -> list[tuple[str, str]]:
-    """The types and names of the parameters that the functions of strips have."""
+    """The types and names of the parameters that the functions of strips have. `count`: how many rows there are."""
+    count = [("i64", "%count")] if windows else []
     a = [("ptr", "%rows"), ("ptr", "%depths")] if windows else [("i64", "%a_row"), ("i64", "%a_k")]
     b = [("ptr", "%b"), ("i64", "%b_k"), ("i64", "%b_panel")]
     return [
-        *(("i64", "%n"), ("i64", "%k"), ("ptr", "%a"), *a, *b),
+        *(*count, ("i64", "%n"), ("i64", "%k"), ("ptr", "%a"), *a, *b),
         *(("ptr", "%c"), ("i64", "%c_row"), ("i1", "%accumulate")),
     ]
 

@@ -47,10 +47,12 @@ def _other_strips(product: str, dtype: str, fast: frozenset[int]) -> str:
     shape = product_shape(dtype)
 
     def write() -> bytes:
+        from backends.llvm.gemm_strip import strip_sizes  # here: it is done once
         from backends.llvm.strips import unasked
 
-        sizes = [rows for rows in range(1, shape.mr + 1) if rows not in fast]
-        return unasked(shape, "windows" in product, sizes).encode()
+        windows = "windows" in product
+        sizes = [rows for rows in strip_sizes(shape, windows) if rows not in fast]
+        return unasked(shape, windows, sizes).encode()
 
     return kept("library", f"{version()!r} {shape} {product} {sorted(fast)}", write).decode()
 

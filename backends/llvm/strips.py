@@ -2,7 +2,8 @@
 
 A product of matrices goes over the rows of a result in strips, each size by a function of its own. These are long, and
 nearly all products have whole strips alone, or ones of the same rest. So a kernel says which it calls, as far as that can be
-told from how its rows are computed; other sizes are done element by element, should they occur.
+told from how its rows are computed; other sizes are done element by element, should they occur. Strips of windows are done
+whole, or as half of one, whatever is left.
 """
 
 from __future__ import annotations
@@ -43,13 +44,19 @@ def strips_of(kernel: Kernel, shape_of: Callable[[str], GemmShape]) -> frozenset
         if product is not None:
             rows, columns, *_ = call.operands()
             shape = shape_of(product["dtype"])
-            for height in _heights(columns, shape) if product["windows"] else {shape.mr}:
-                sizes = {rest for rest in _rests(rows, height) if rest}
-                exact = _exact(rows)
-                if exact is None or exact >= height:
-                    sizes.add(height)
-                found |= {f"{call.function}_rows_{size}" for size in sizes}
+            sizes = _sizes(rows, shape.mr)
+            if product["windows"]:
+                half, heights = shape.half_rows, _heights(columns, shape)
+                sizes = {half if size <= half else height for height in heights for size in _sizes(rows, height)}
+            found |= {f"{call.function}_rows_{size}" for size in sizes}
     return frozenset(found)
+
+
+def _sizes(rows: Value, whole: int) -> set[int]:
+    """The rows of strips, whole ones and what is left."""
+    sizes = {rest for rest in _rests(rows, whole) if rest}
+    exact = _exact(rows)
+    return sizes | {whole} if exact is None or exact >= whole else sizes
 
 
 def _heights(columns: Value, shape: GemmShape) -> frozenset[int]:
@@ -113,13 +120,15 @@ def _handed_on(shape: GemmShape, windows: bool, rows: int) -> str:
     """The text of the function for strips of a size, which calls that for strips of any size."""
     parameters = strip_parameters(windows)
     t = Text(f"define void @{strip_name(shape, rows, windows)}({', '.join(map(' '.join, parameters))}) {_ATTRIBUTES}")
-    t.call("void", strip_name(shape, "any", windows), ("i64", rows), *parameters)
+    count = [] if windows else [("i64", rows)]
+    t.call("void", strip_name(shape, "any", windows), *count, *parameters)
     return t.finish()
 
 
 def _one_by_one(shape: GemmShape, windows: bool) -> str:
     """The text of the function for strips of any size. It sums elements one by one, in the same order."""
-    scalar, parameters = shape.scalar, [("i64", "%count"), *strip_parameters(windows)]
+    scalar, count = shape.scalar, [] if windows else [("i64", "%count")]
+    parameters = [*count, *strip_parameters(windows)]
     t = Text(f"define void @{strip_name(shape, 'any', windows)}({', '.join(map(' '.join, parameters))}) {_ATTRIBUTES}")
     machine = Machine(t, shape)
 
