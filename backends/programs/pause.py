@@ -2,6 +2,8 @@
 
 A program in the making is many thousands of small objects, and Python's collector looks at all of them again and again;
 none of them is garbage before the program is done. Without it, compiling takes a fifth less time.
+
+What is left then, stays. If it counted as new, the collector would go through all of it at once.
 """
 
 from __future__ import annotations
@@ -31,4 +33,12 @@ def no_collection() -> Iterator[None]:
         with _lock:
             _running -= 1
             if _running == 0 and _was_enabled:
+                _take_for_old()
                 gc.enable()
+
+
+def _take_for_old() -> None:
+    """Has the collector take all objects for old ones, which takes no time: it moves lists, and looks at no object."""
+    if not gc.get_freeze_count():  # what somebody has frozen, for a fork, stays so
+        gc.freeze()
+        gc.unfreeze()
