@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
+
 from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
 from backends.kernels.ir import F32, I32, SIZES, Builder, Memory, Value
-from backends.kernels.lowering import Plan, constants_of
+from backends.kernels.lowering import Argument, Plan, constants_of
 from backends.kernels.schedules.contraction_problem import Side
 from backends.kernels.schedules.contraction_region import Region, RegionKernel
 from backends.kernels.schedules.simd_nest import Piece, is_plain, runs
@@ -83,6 +85,7 @@ class BlockWriter:
         self.p = region.product
         self.kernel = kernel = RegionKernel(region, target, 1, None)
         self.b = kernel.b
+        self.constants: list[np.ndarray] = []  # that it has besides the region's
         self.dtype = kernel.work.register
         self.lanes = target.simd
         self.tile = target.tile(self.dtype)
@@ -168,9 +171,18 @@ class BlockWriter:
                 total = b.load(block, b.op("add", row, column))
                 self.kernel.finish([(self.batch, m, n)], [total])
 
+    def table(self, numbers: np.ndarray) -> Memory:
+        """Memory that holds these integers."""
+        stored = np.ascontiguousarray(numbers, np.int32)
+        argument = Argument("constant", len(constants_of(self.region.asg, self.target)) + len(self.constants))
+        self.constants.append(stored)
+        memory = self.kernel.memory(argument, I32, stored.size)
+        self.kernel.e.used.add(id(memory))
+        return memory
+
     def plan_of(self, grid: tuple[int, int, int]) -> Plan:
         """The plan that is this kernel, with such a grid."""
         p, asg = self.p, self.region.asg
         name = asg.name or self.region.node.primitive.name
         stage = self.kernel.stage(name, self.lanes, grid, flops=2.0 * p.b * p.m * p.n * p.k)
-        return Plan((stage,), constants_of(asg, self.target))
+        return Plan((stage,), (*constants_of(asg, self.target), *self.constants))

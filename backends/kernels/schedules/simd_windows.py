@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
+
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
@@ -181,11 +183,10 @@ class _Writer(BlockWriter):
 
     def _table(self, lengths: Sizes, steps: Sizes) -> Memory:
         """Where the elements of a box are, from its first one on."""
-        b, size = self.b, math.prod(lengths)
-        table, entry = b.workgroup_memory(I32, size), ix.axis("entry", size)
-        with b.loop(entry, start=b.builtin("thread"), stop=size, step=self.lanes):
-            b.store(table, b.index(entry), b.index(sum_of(ix.coordinates(entry, lengths), steps)))
-        return table
+        places = np.zeros((), np.int64)
+        for length, step in zip(lengths, steps, strict=True):
+            places = places[..., None] + step * np.arange(length)
+        return self.table(places.reshape(-1))
 
     def _uneven(self) -> list[int]:
         """Along which axes of k the number of taps depends on the batch."""
