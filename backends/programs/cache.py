@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def version() -> bytes:
     roots = [*(Path(asgfn.__path__[0]) / name for name in _SOURCES), Path(backends.__path__[0])]
     found = list(_files(roots))
     state = [(path, info.st_mtime_ns, info.st_size) for _, path, info in found]
-    return kept("sources", repr(state), lambda: source_hash(roots))
+    return kept("sources", repr(state), lambda: source_hash(found))
 
 
 def _files(roots: Sequence[Path]) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -55,11 +55,11 @@ def _files(roots: Sequence[Path]) -> Iterator[tuple[str, str, os.stat_result]]:
                         waiting.append((f"{place}{entry.name}/", entry.path))
 
 
-def source_hash(roots: Sequence[Path]) -> bytes:
-    """A hash of all Python files in these folders."""
+def source_hash(files: Iterable[tuple[str, str, os.stat_result]]) -> bytes:
+    """A hash of files, as `_files` finds them."""
     found = hashlib.blake2b(digest_size=16)
-    for place, path, _ in _files(roots):
-        with open(path, "rb") as file:
+    for place, path, _ in files:
+        with open(path, "rb", buffering=0) as file:
             data = file.read()
         found.update(f"{place} {len(data)} ".encode() + data)
     return found.digest()
