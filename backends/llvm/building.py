@@ -6,6 +6,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
 from backends.llvm import objects
@@ -17,7 +18,8 @@ _BYTES_OF_A_THREAD = 4000
 
 
 class Building:
-    """Functions that are compiled, in a `with` block; its end waits for its threads.
+    """Functions that are compiled, in a `with` block. After its end the last of its threads keeps them on the disk; nobody
+    waits for that.
 
     Arguments:
         most: how many threads it may start, besides the one that asks for functions; as many as there are processors for if
@@ -34,6 +36,8 @@ class Building:
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._helping = 0  # threads that have not ended
+        self._folder: Path | None = None  # where functions are kept
 
     def begin(self, functions: Mapping[str, str]) -> None:
         """Functions that will be asked for."""
@@ -50,8 +54,10 @@ class Building:
                 self._bytes += len(text)
                 self._changed.notify()
             if len(self._threads) < min(self._bytes // _BYTES_OF_A_THREAD, self._most):
-                thread = threading.Thread(target=self._work, args=(True,), name="asgfn-compile")
+                thread = threading.Thread(target=self._help, name="asgfn-compile")
                 self._threads.append(thread)
+                with self._changed:
+                    self._helping += 1
                 thread.start()
 
     def objects(self, functions: Mapping[str, str]) -> list[bytes]:
@@ -66,6 +72,23 @@ class Building:
         with self._changed:
             self._changed.wait_for(lambda: all(key in self._found for key in keys))
         return [_given(self._found[key]) for key in keys]
+
+    def _help(self) -> None:
+        """What a thread does."""
+        self._work(True)
+        with self._changed:
+            self._helping -= 1
+            is_last = not self._helping
+        if is_last:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._folder is None:
+            return
+        for key in self._new:
+            code = self._found[key]
+            if isinstance(code, bytes):
+                objects.keep(self._folder, key, code)
 
     def _work(self, waits: bool) -> None:
         """Compiles functions, the longest first; if there are none it waits for others, or returns."""
@@ -95,14 +118,11 @@ class Building:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._changed:
+            self._folder = objects.folder()
             self._closed = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-        for key in self._new:
-            code = self._found[key]
-            if isinstance(code, bytes):
-                objects.keep(key, code)
+        if not self._threads:
+            self._keep()
 
 
 def _given(found: bytes | Exception) -> bytes:

@@ -29,27 +29,25 @@ def find(key: str) -> bytes | None:
     """The object code of a function that was compiled before; None if it is not there, or damaged."""
     from backends.programs.disk import read_entry
 
-    where = _folder()
+    where = folder()
     found = None if where is None else read_entry(where / f"{key}.o")
     if where is not None:
         _count("misses" if found is None else "hits")
     return found
 
 
-def keep(key: str, code: bytes) -> None:
-    """Keeps the object code of a function for other processes."""
+def keep(where: Path, key: str, code: bytes) -> None:
+    """Keeps the object code of a function for other processes, in the folder of them."""
     from backends.programs import disk
 
-    where = _folder()
-    if where is None:
-        return
     disk.write_entry(where / f"{key}.o", code, trims=_count("stored") % _BETWEEN_TRIMS == 1)
 
 
-def _folder() -> Path | None:
-    from backends.programs.disk import folder
+def folder() -> Path | None:
+    """Where functions are kept; None if they are not."""
+    from backends.programs import disk
 
-    where = folder()
+    where = disk.folder()
     return None if where is None else where / "objects"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,3 +35,13 @@ def _count(change: int) -> None:
         before, _compiling = _compiling, _compiling + change
         if not (before and _compiling) and package().llvm_version_info[0] in _VERSIONS:
             package().set_option("", f"{_OPTION}={'true' if _compiling else 'false'}")
+
+
+def _after_fork() -> None:
+    """The threads that compiled are the parent's, and one may have held the lock."""
+    global _lock, _compiling
+    _lock, _compiling = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
