@@ -5,13 +5,17 @@ A backend is a small object; packages announce theirs through the entry-point gr
     [project.entry-points."asgfn.backends"]
     numpy = "backends.numpy:create"
 
-`create()` is called once, the first time that the backend is asked for by name.
+`create()` is called once, the first time that the backend is asked for by name. Its module is imported as soon as a function
+is jitted for it, in a thread; after it, one by one, the modules that it lists as `IMPORTED_EARLY`, as long as no function is
+called.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -19,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from asgfn.background import in_background
 from asgfn.config import config
 from asgfn.errors import BackendError
 from asgfn.graph.asg import Asg
@@ -97,6 +102,7 @@ _AUTO_64 = "auto, with 64-bit numbers"
 _lock = threading.RLock()
 _backends: dict[str, Backend] = {}
 _factories: dict[str, Callable[[], Backend]] = {}
+_imported_early: set[str] = set()
 _opened_early: set[str] = set()
 
 
@@ -130,9 +136,7 @@ def get_backend(name: str | None = None) -> Backend:
     Raises:
         BackendError: no such backend is installed, or it cannot be created.
     """
-    name = name or config.default_backend or "auto"
-    if name == "auto" and config.enable_x64:
-        name = _AUTO_64
+    name = _chosen(name)
     backend = _backends.get(name)
     if backend is not None:
         return backend
@@ -161,14 +165,35 @@ def get_backend(name: str | None = None) -> Backend:
         return created
 
 
+def import_early(name: str | None = None) -> None:
+    """Begins to import the modules of a backend that may be asked for, in a thread of its own: it takes as long as to compile
+    a small program, and there is time, while whoever has jitted a function makes what it will be called with. Nothing else
+    is done: the function may never be called."""
+    name = _chosen(name)
+    if name in _backends or name in _opened_early or name in _imported_early or name == "numpy":
+        return
+    _imported_early.add(name)
+
+    def load() -> None:
+        announced = "cpu" if name == _AUTO_64 or not may_have_gpu() else "wgpu"
+        found = _installed().get(announced if name in ("auto", _AUTO_64) else name)
+        with contextlib.suppress(Exception):  # whoever asks for it is told
+            if found is not None:
+                found.load()
+                for module in getattr(sys.modules[found.module], "IMPORTED_EARLY", ()):
+                    if name in _backends or name in _opened_early:
+                        break
+                    importlib.import_module(module)
+
+    in_background("asgfn-imports", load)
+
+
 def open_early(name: str | None = None) -> None:
     """Begins to create a backend that will be asked for soon, in a thread of its own: most of the time that a GPU takes
     to open is the driver's, and Python can trace a program meanwhile. If it fails, whoever asks for it is told."""
-    name = name or config.default_backend or "auto"
+    name = _chosen(name)
     if name in _backends or name in _opened_early or name == "numpy":
         return
-    if name == "auto" and (config.enable_x64 or not may_have_gpu()):
-        return  # what serves then is there at once
     _opened_early.add(name)
     settings = {key: value for key, value in vars(config).items() if key != "trace_key"}  # the thread has its own
 
@@ -176,8 +201,13 @@ def open_early(name: str | None = None) -> None:
         with contextlib.suppress(Exception), config.override(**settings):
             get_backend(name)
 
-    with contextlib.suppress(RuntimeError):  # where there are no threads it is opened later
-        threading.Thread(target=create, name="asgfn-opens").start()
+    in_background("asgfn-opens", create)  # where there are no threads it is opened later
+
+
+def _chosen(name: str | None) -> str:
+    """The name of the backend that this, or nothing, stands for."""
+    name = name or config.default_backend or "auto"
+    return _AUTO_64 if name == "auto" and config.enable_x64 else name
 
 
 def _best(gpu: bool) -> Backend:

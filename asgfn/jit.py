@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.backend import Backend, backend_of, get_backend, open_early
+from asgfn.backend import Backend, backend_of, get_backend, import_early, open_early
 from asgfn.config import config
 from asgfn.donation import delete_donated, donated_buffers
 from asgfn.errors import BackendError, TransformError
 from asgfn.graph.asg import Asg
 from asgfn.graph.cost import cost
+from asgfn.pause import no_collection
 from asgfn.primitives.check import refuse_checks
 from asgfn.tracing import ConcreteArray, Tracer, as_array, bind, concrete, state
 from asgfn.transforms.call import jit_p
@@ -108,6 +109,7 @@ class Jitted:
         self._known: tuple[Any, Callable[[Any], list[Any] | None]] | None = None
         update_wrapper(self, self._fun, updated=())
         del keep_unused
+        import_early(backend)
 
     # ------------------------------------------------------------------ calling
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -200,7 +202,8 @@ class Jitted:
     def _trace(
         self, fun: Callable, args: Sequence[Any], kwargs: dict[str, Any], types: Sequence[Any]
     ) -> tuple[_Entry, list[Any]]:
-        asg, captured, out_tree = trace_to_graph(fun, args, kwargs, why="jit", types=types)
+        with no_collection():
+            asg, captured, out_tree = trace_to_graph(fun, args, kwargs, why="jit", types=types)
         return _Entry(asg.replace(name=self._name), out_tree), captured
 
     def _call_traced(self, entry: _Entry, leaves: Sequence[Any]) -> Any:
@@ -211,8 +214,8 @@ class Jitted:
         refuse_checks(entry.asg)
         started = time.perf_counter()
         entry.donated = self._donated(args, kwargs)
-        backend = get_backend(self._backend)
-        executable = backend.compile(entry.asg, entry.donated)
+        with no_collection():
+            executable = get_backend(self._backend).compile(entry.asg, entry.donated)
         entry.run = getattr(executable, "run", None)
         if config.log_compiles:
             types = ", ".join(map(str, entry.asg.inputs))
@@ -332,9 +335,10 @@ class Lowered:
 
     def compile(self) -> Compiled:
         """Compiles for the function's backend."""
-        backend = get_backend(self._jitted._backend)
         refuse_checks(self._entry.asg)
-        return Compiled(self, backend.compile(self._entry.asg, self._donated), backend)
+        with no_collection():
+            backend = get_backend(self._jitted._backend)
+            return Compiled(self, backend.compile(self._entry.asg, self._donated), backend)
 
     def __repr__(self) -> str:
         return f"<lowered {self._entry.asg.name}: {len(self._entry.asg.nodes)} nodes>"

@@ -24,10 +24,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import FIRST_ONLY
+from benchmarks.timing import FIRST_ONLY, STARTED
 
 MARK = "BENCHMARK-RESULT "
 SHARED = ("gpt", "libraries", "resnet", "rows", "timing", "training")  # modules here that are no benchmarks
@@ -78,7 +79,8 @@ def cached_in(folder: Path) -> dict[str, str]:
 
 def run_worker(benchmark: str, variant: str, environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", benchmark, "--worker", variant]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    environment = {**os.environ, **environment, STARTED: str(time.time())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line[len(MARK) :])

@@ -48,7 +48,7 @@ def step_figures(lib: Any, jnp: Any, lax: Any, **options: Any) -> dict[str, floa
         h = block(block(x, w1, b1), w2, b2)
         return cross_entropy(lib, jnp, h.reshape(BATCH, -1) @ w3.T + b3, y)
 
-    return measure(lib, jnp, adam(lib, jnp, loss_fn), adam_state(lib, parameters()), data(), **options)
+    return measure(lib, jnp, adam(lib, jnp, loss_fn), 4, lambda: (adam_state(lib, parameters()), data()), **options)
 
 
 def torch_figures(compiled: bool = False) -> dict[str, float]:

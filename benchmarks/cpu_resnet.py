@@ -24,9 +24,12 @@ def figures(lib: Any, jnp: Any, lax: Any, **options: Any) -> dict[str, float]:
     made = call_figures("inference", lambda: lib.block_until_ready(predict(*arguments)))
     if not first_only():
         made[NORM] = float(np.linalg.norm(np.asarray(predict(*arguments))))
-    params = TRAINING.parameters()
-    state = (params, [np.zeros_like(p) for p in params], TRAINING.averages())
-    return made | measure(lib, jnp, training_step(lib, jnp, lax, TRAINING), state, TRAINING.data(), **options)
+
+    def make() -> tuple[tuple, tuple]:
+        params = TRAINING.parameters()
+        return (params, [np.zeros_like(p) for p in params], TRAINING.averages()), TRAINING.data()
+
+    return made | measure(lib, jnp, training_step(lib, jnp, lax, TRAINING), 3, make, **options)
 
 
 def torch_figures() -> dict[str, float]:

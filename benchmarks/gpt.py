@@ -125,7 +125,7 @@ def training_step(lib: Any, jnp: Any, lax: Any, sizes: Sizes) -> Any:
 def step_figures(lib: Any, jnp: Any, lax: Any, sizes: Sizes, **options: Any) -> dict[str, float]:
     """Figures of the step in asgfn or JAX."""
     step = training_step(lib, jnp, lax, sizes)
-    return measure(lib, jnp, step, adam_state(lib, sizes.parameters()), sizes.data(), **options)
+    return measure(lib, jnp, step, 4, lambda: (adam_state(lib, sizes.parameters()), sizes.data()), **options)
 
 
 # ---------------------------------------------------------------------------------------------- PyTorch

@@ -58,7 +58,8 @@ def step_figures(lib: Any, jnp: Any, sizes: Sizes = SIZES, **options: Any) -> di
         w, b = params[-1]
         return cross_entropy(lib, jnp, h @ w + b, y)
 
-    return measure(lib, jnp, adam(lib, jnp, loss_fn), adam_state(lib, sizes.parameters()), sizes.data(), **options)
+    make = lambda: (adam_state(lib, sizes.parameters()), sizes.data())
+    return measure(lib, jnp, adam(lib, jnp, loss_fn), 4, make, **options)
 
 
 def torch_figures(sizes: Sizes = SIZES, compiled: bool = False) -> dict[str, float]:

@@ -39,7 +39,14 @@ def peak_memory() -> float:
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
+STARTED = "ASGFN_BENCH_STARTED"
 FIRST_ONLY = "ASGFN_BENCH_FIRST_ONLY"
+
+
+def since_start() -> dict[str, float]:
+    """How long ago this process was started, with all that it has imported and made: the first time that it is asked."""
+    started = os.environ.pop(STARTED, None)
+    return {"first call, from the process's start (s)": time.time() - float(started)} if started else {}
 
 
 def first_only() -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import best_of, first_only, peak_memory, timed
+from benchmarks.timing import best_of, first_only, peak_memory, since_start, timed
 
 STEPS = 5
 LOSS = f"loss of step {STEPS}"  # of a program that goes wrong it is another
@@ -46,10 +46,17 @@ def cross_entropy(lib: Any, jnp: Any, logits: Any, labels: Any) -> Any:
     return -jnp.mean(jnp.take_along_axis(log_p, labels[..., None], axis=-1))
 
 
-def measure(lib: Any, jnp: Any, step: Callable, state: tuple, batch: tuple, **options: Any) -> dict[str, float]:
-    """Figures of a step `(*state, *batch) -> (*state, loss)`, whose state is given away; state and batch in NumPy."""
-    jitted = lib.jit(step, donate_argnums=tuple(range(len(state))), **options)
-    state, batch = lib.tree.map(jnp.asarray, (state, batch))
+def measure(
+    lib: Any, jnp: Any, step: Callable, donated: int, make: Callable[[], tuple[tuple, tuple]], **options: Any
+) -> dict[str, float]:
+    """Figures of a step `(*state, *batch) -> (*state, loss)`, whose state is given away.
+
+    Arguments:
+        donated: how many arguments are the state.
+        make: makes state and batch, in NumPy. As in a script whose functions are decorated, the step is jitted before.
+    """
+    jitted = lib.jit(step, donate_argnums=tuple(range(donated)), **options)
+    state, batch = lib.tree.map(jnp.asarray, make())
 
     def once() -> Any:
         nonlocal state
@@ -109,13 +116,13 @@ def torch_measure(torch: Any, loss_fn: Callable, optimiser: Any, batch: tuple) -
 
 def call_figures(name: str, once: Callable[[], Any]) -> dict[str, float]:
     """Figures of a function that makes one call, of something that does not train, and waits for it."""
-    first = {f"{name}: first call (s)": timed(once)}
+    first = {f"{name}: first call (s)": timed(once)} | since_start()
     return first if first_only() else {f"{name} (ms)": best_of(once, 3.0) * 1e3, **first}
 
 
 def figures_of(once: Callable[[], Any]) -> dict[str, float]:
     """Figures of a function that makes one step, waits for it and gives its loss."""
-    first = {"first call (s)": timed(once)}
+    first = {"first call (s)": timed(once)} | since_start()
     if first_only():
         return first
     losses = [float(once()) for _ in range(STEPS - 1)]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,3 +132,78 @@ def test_gpus_are_looked_for_where_the_system_puts_them(monkeypatch: pytest.Monk
     for platform, expected in (("darwin", True), ("win32", True), ("emscripten", False)):
         monkeypatch.setattr(hardware.sys, "platform", platform)
         assert hardware.may_have_gpu() is expected
+
+
+def in_a_new_process(text: str) -> None:
+    """Runs a program with the compiled CPU as its backend; it shall say nothing."""
+    environment = {**os.environ, "ASGFN_DEFAULT_BACKEND": "cpu", "ASGFN_CACHE": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_compiler_is_imported_while_nobody_waits_for_it() -> None:
+    in_a_new_process(
+        """
+        import sys, threading
+        import asgfn
+
+        assert not [name for name in sys.modules if name.startswith(("backends.cpu", "llvmlite"))]
+        asgfn.jit(lambda x: x + 1)
+        for thread in threading.enumerate():
+            if thread.name == "asgfn-imports":
+                thread.join()
+        assert {"backends.cpu.program", "backends.cpu.compiling", "llvmlite.binding"} <= sys.modules.keys()
+        before = set(sys.modules)
+        asgfn.jit(lambda x: x + 1, backend="numpy")
+        asgfn.jit(lambda x: x + 2)
+        assert all(thread.name != "asgfn-imports" for thread in threading.enumerate())
+        """
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_fork_waits_for_what_goes_on_in_the_background() -> None:
+    in_a_new_process(
+        """
+        import os, threading, time
+        from asgfn.background import in_background
+
+        lock = threading.Lock()
+
+        def work():
+            with lock:
+                time.sleep(0.3)
+
+        assert in_background("works", work)
+        time.sleep(0.1)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if lock.acquire(timeout=1) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert all(thread.name != "works" for thread in threading.enumerate())
+        """
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_fork_right_after_jit_can_compile() -> None:
+    in_a_new_process(
+        """
+        import os
+        import asgfn
+
+        f = asgfn.jit(lambda x: x * 2)
+        child = os.fork()
+        if child == 0:
+            os._exit(int(f(3.0)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
+        assert float(f(4.0)) == 8.0
+        """
+    )

@@ -12,6 +12,13 @@ from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.types import ArrayType
+from backends.cpu.memory import Pool
+from backends.cpu.native import Runner, load_early
+from backends.cpu.program import Program
+from backends.llvm.engine import Engine
+
+# what only compiles: programs that are on disk run without it
+IMPORTED_EARLY = ("llvmlite.binding", "backends.cpu.compiling")
 
 
 class CpuBackend:
@@ -24,13 +31,7 @@ class CpuBackend:
     name = "cpu"
 
     def __init__(self) -> None:
-        from backends.cpu.native import Runner, load_early
-
         load_early()
-        from backends.cpu.memory import Pool
-        from backends.cpu.program import Program
-        from backends.llvm.engine import Engine
-
         engine, runner, self.pool = Engine(), Runner(), Pool()
         self._program = cached_by_graph(256)(
             lambda asg, donated, debug: Program(engine, runner, self.pool, asg, donated, debug)

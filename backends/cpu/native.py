@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from asgfn.background import in_background
 from asgfn.errors import BackendError
 from backends.cpu.arguments import table_of
 from backends.cpu.commands import Command, encode
@@ -314,8 +315,7 @@ def load_early() -> None:
             load()
 
     if _loaded is None and processors() > 1:
-        with contextlib.suppress(RuntimeError):  # the system has no more threads
-            threading.Thread(target=attempt, name="asgfn-loads").start()
+        in_background("asgfn-loads", attempt)
 
 
 def gather(table: ctypes.Array, arrays: tuple[np.ndarray, ...], addresses: ctypes.Array) -> int:

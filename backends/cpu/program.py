@@ -23,7 +23,6 @@ from backends.llvm.building import Building
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
-from backends.programs.pause import no_collection
 from backends.programs.steps import (
     CONSTANT,
     OUTPUT,
@@ -73,7 +72,7 @@ class Program:
 
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
         self.asg, self.donated, self.runner, self.pool = asg, donated, runner, pool
-        with no_collection(), Building() as building:
+        with Building() as building:
             self.finished = finished = compiled(asg, donated, debug, building.begin)
             texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
             self.addresses = engine.compile(texts | called_by(texts.values()), building=building)

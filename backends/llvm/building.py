@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from asgfn.background import in_background
 from backends.llvm import objects
 from backends.llvm.compiling import Compiler
 from backends.llvm.host import processors
@@ -33,7 +34,7 @@ class Building:
         self._keys: dict[str, str] = {}  # of those that were begun, by text
         self._waiting: list[tuple[int, str, str, str]] = []  # the longest first: bytes below 0, name, text, key
         self._bytes = 0
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
         self._changed = threading.Condition()
         self._closed = False
         self._helping = 0  # threads that have not ended
@@ -53,12 +54,14 @@ class Building:
                 heapq.heappush(self._waiting, (-len(text), name, text, key))
                 self._bytes += len(text)
                 self._changed.notify()
-            if len(self._threads) < min(self._bytes // _BYTES_OF_A_THREAD, self._most):
-                thread = threading.Thread(target=self._help, name="asgfn-compile")
-                self._threads.append(thread)
+            if self._threads < min(self._bytes // _BYTES_OF_A_THREAD, self._most):
                 with self._changed:
                     self._helping += 1
-                thread.start()
+                if in_background("asgfn-compile", self._help):
+                    self._threads += 1
+                else:  # the system has no more threads
+                    with self._changed:
+                        self._most, self._helping = self._threads, self._helping - 1
 
     def objects(self, functions: Mapping[str, str]) -> list[bytes]:
         """The object code of functions.

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
+from asgfn.pause import no_collection
 from asgfn.tracing import ConcreteArray, resident, residents
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
 from backends.programs.inspection import KernelRecord, Profile, host_nodes, kernel_records, memory_of
-from backends.programs.pause import no_collection
 from backends.programs.steps import untold
 from backends.wgpu.buffers import DeviceBuffer, duplicate, upload
 from backends.wgpu.built import Built

@@ -1,4 +1,4 @@
-"""Compiling without the garbage collector.
+"""Tracing and compiling without the garbage collector.
 
 A program in the making is many thousands of small objects, and Python's collector looks at all of them again and again;
 none of them is garbage before the program is done. Without it, compiling takes a fifth less time.
