@@ -552,3 +552,47 @@ def test_elements_some_steps_apart(dtype: str) -> None:
     x = integers(-9, 9, 5, 83).astype(dtype)
     for step in (2, 3, 4, 5, -2):
         native(lambda x, step=step: (x[:, ::step], x[1:, 1::step] * 2, jnp.flip(x, 0)[:, ::step]), x)
+
+
+# ---------------------------------------------------------------------------------------------- updates of the same rows
+@pytest.mark.parametrize("shape", [(1000,), (50, 3), (300, 128), (40, 1000), (7, 5000)])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "float16"])
+def test_many_updates_of_the_same_rows(shape: tuple[int, ...], dtype: str) -> None:
+    rows, count = shape[0], max(40, 60000 // int(np.prod(shape[1:])))
+    at = integers(-rows - 5, rows + 5, count)  # some are of no row
+    x, u = (array(rng, *s).astype(dtype) for s in (shape, (count, *shape[1:])))
+
+    def f(x: Any, at: Any, u: Any) -> Any:
+        found = [x.at[at].set(u, mode="drop"), x.at[at].max(u), x.at[at].min(u), x.at[at].add(u)]
+        return found if dtype == "uint8" else [*found, x.at[at].mul(1 + u / 100 if dtype[0] == "f" else u)]
+
+    tolerance = {"float32": 1e-4, "float16": 2e-2}.get(dtype, 0.0)
+    native(f, x, at, u, rtol=tolerance, atol=tolerance * 20)
+
+
+def test_updates_that_are_windows_come_in_order() -> None:
+    x, at, u = array(rng, 90, 40, 6), integers(0, 80, 500, 2), array(rng, 500, 9, 6, 5)
+    numbers = lax.ScatterDimensionNumbers((1, 2, 3), (), (0, 2))
+    for mode in ("clip", "fill"):
+        for scatter in (lax.scatter, lax.scatter_add):
+            native(lambda x, at, u, s=scatter, m=mode: s(x, at, u, numbers, mode=m), x, at, u, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_updates_are_the_same_with_any_number_of_threads(threads: int) -> None:
+    program = (
+        "import sys, numpy as np, asgfn, asgfn.numpy as jnp\n"
+        "rng = np.random.default_rng(0)\n"
+        "x, u = (jnp.asarray(rng.normal(size=n).astype(np.float32)) for n in ((200, 300), (900, 300)))\n"
+        "at = jnp.asarray(rng.integers(0, 200, 900).astype(np.int32))\n"
+        "y = asgfn.jit(lambda x, at, u: x.at[at].add(u))(x, at, u)\n"
+        "sys.stdout.buffer.write(np.asarray(y).tobytes())\n"
+    )
+    environment = {**os.environ, "ASGFN_DEFAULT_BACKEND": "cpu", "ASGFN_CPU_THREADS": str(threads)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=120, env=environment, check=True
+    )
+    generator = np.random.default_rng(0)
+    x, u = (generator.normal(size=n).astype(np.float32) for n in ((200, 300), (900, 300)))
+    np.add.at(x, generator.integers(0, 200, 900).astype(np.int32), u)
+    assert done.stdout == x.tobytes()

@@ -258,6 +258,8 @@ class Builder:
         """The value of an operation. It is computed in the outermost block (not above `depth`) where its operands are known."""
         if dtype is None:
             dtype = args[0].dtype
+        if op == "sub" and dtype == I32 and args[0].op == "add" and args[1] in args[0].args:
+            return args[0].args[args[0].args[0] is args[1]]  # as far as from a piece's first element to its end
         key = (op, args, dtype, attr)
         found = self._known.get(key)
         if found is not None:

@@ -17,11 +17,14 @@ class Accesses:
     """What a kernel reads and writes.
 
     Attributes:
+        scatters: whether the processor reads and writes a vector's elements where each has a place of its own, and only those
+            that are meant. To LLVM, others have a branch for each element, which takes long to compile.
         entry: the instructions before the first workgroup, which find the memories.
         scratch: bytes of the memory that a workgroup's threads share.
     """
 
-    def __init__(self, kernel: Kernel, writer: Writer, flow: Flow):
+    def __init__(self, kernel: Kernel, writer: Writer, flow: Flow, scatters: bool):
+        self.scatters = scatters
         self.kernel, self.w, self.flow, self.lanes = kernel, writer, flow, writer.lanes
         self.entry: list[str] = []
         self.scratch = 0
@@ -91,17 +94,27 @@ class Accesses:
                 return Vector(found, dtype)
         if isinstance(place, Affine) and self.is_near(place):
             return self._load_near(memory, place)
+        mask = self.flow.mask
+        if mask is not None and not self._is_done_at_once(dtype):
+            # whatever is first is read where nothing is asked for
+            t = w.type(place.dtype, True)
+            place = Vector(self.flow.chosen(t, w.vector(place), "zeroinitializer"), place.dtype)
+            mask = None
         found = w.call(
             many,
             f"llvm.masked.gather.{self._suffix(dtype)}.v{self.lanes}p0",
             [
                 (f"<{self.lanes} x ptr>", self._addresses(memory, place)),
                 ("i32", str(align)),
-                (self.flow.mask_type, self.flow.whole_mask()),
+                (self.flow.mask_type, mask or "splat (i1 true)"),
                 (many, "zeroinitializer"),
             ],
         )
-        return Vector(found, dtype)
+        return Vector(found if mask is self.flow.mask else self.flow.chosen(many, found, "zeroinitializer"), dtype)
+
+    def _is_done_at_once(self, dtype: str) -> bool:
+        """Whether the processor can read or write elements that are apart, and only some of them."""
+        return self.scatters and BITS[dtype] >= 32
 
     def _vector(self, memory: Memory, address: str, mask: str | None) -> str:
         """Neighbours; those outside of a mask are 0 and not read."""
@@ -163,6 +176,10 @@ class Accesses:
                 return
             arguments = [(many, text), ("ptr", address), ("i32", str(align)), (self.flow.mask_type, self.flow.mask)]
             w.call("void", f"llvm.masked.store.{self._suffix(memory.dtype)}.p0", arguments)
+        elif self.flow.mask is not None and not self._is_done_at_once(memory.dtype):
+            self._scatter(memory, place, w.vector(value))
+        elif isinstance(place, Scalar):
+            w.line(f"store {t} {w.element(value, self.lanes - 1)}, ptr {self.address(memory, place)}, align {align}")
         else:
             w.call(
                 "void",
@@ -174,6 +191,38 @@ class Accesses:
                     (self.flow.mask_type, self.flow.whole_mask()),
                 ],
             )
+
+    def _scatter(self, memory: Memory, place: Operand, text: str) -> None:
+        """Writes the elements that are meant, one after another."""
+        w, flow, n = self.w, self.flow, self.lanes
+        t, index = llvm_type(memory.dtype), llvm_type(place.dtype)
+        kept = [(w.type(memory.dtype, True), text)]
+        if not isinstance(place, Scalar):
+            kept.append((w.type(place.dtype, True), w.vector(place)))
+        held = []
+        for kind, what in kept:
+            held.append(f"%scattered{w.label()}")
+            self.entry.append(f"  {held[-1]} = alloca {kind}")
+            w.line(f"store {kind} {what}, ptr {held[-1]}")
+        lanes = w.value(f"bitcast {flow.mask_type} {flow.mask} to i{n}")
+        lanes = lanes if n == 32 else w.value(f"zext i{n} {lanes} to i32")
+
+        def one(left: str) -> None:
+            lane = w.call("i32", "llvm.cttz.i32", [("i32", left), ("i1", "true")])
+            value = w.fresh(f"load {t}, ptr {w.value(f'getelementptr {t}, ptr {held[0]}, i32 {lane}')}")
+            at = place
+            if not isinstance(at, Scalar):
+                where = w.value(f"getelementptr {index}, ptr {held[1]}, i32 {lane}")
+                at = Scalar(w.fresh(f"load {index}, ptr {where}"), place.dtype)
+            w.line(f"store {t} {value}, ptr {self.address(memory, at)}, align {self._bytes(memory)}")
+
+        flow.loop(
+            ("i32", lanes),
+            (),
+            lambda left: w.value(f"icmp ne i32 {left}, 0"),
+            one,
+            lambda left: w.value(f"and i32 {left}, {w.value(f'sub i32 {left}, 1')}"),
+        )
 
     def _load_private(self, memory: Memory, place: Operand) -> Operand:
         t = self.w.type(memory.dtype, True)

@@ -89,7 +89,7 @@ class _Printer:
         self.varying = varying(kernel)
         self.env: dict[Value, Anything] = {}
         self.flow = Flow(self.w)
-        self.memory = Accesses(kernel, self.w, self.flow)
+        self.memory = Accesses(kernel, self.w, self.flow, scatters=vector_bits == 512)
         self.entry = self.memory.entry  # what stands before the first group
         self.depth = 0
 
@@ -257,7 +257,7 @@ class _Printer:
             return
         whole = self._for_all(s.condition) if not s.otherwise and self.depth < NESTED else None
         mask = self.flow.both(self.w.vector(condition))
-        if whole is None:
+        if whole is None or whole.number is not None:
             self.flow.masked(mask, lambda: self._block(s.body))
             if s.otherwise:
                 negated = self.w.value(f"xor {self.flow.mask_type} {self.w.vector(condition)}, splat (i1 true)")
@@ -268,11 +268,11 @@ class _Printer:
             self.flow.masked(mask, lambda: self._block(s.body))
 
         self.depth += 1
-        self.flow.branch(whole, lambda: self._block(s.body), rest)
+        self.flow.branch(whole.text, lambda: self._block(s.body), rest)
         self.depth -= 1
 
-    def _for_all(self, condition: Value) -> str | None:
-        """Whether a comparison holds in all lanes, as a scalar; None if that is not found out quickly."""
+    def _for_all(self, condition: Value) -> Scalar | None:
+        """Whether a comparison holds in all lanes; None if that is not found out quickly."""
         if condition.op not in ("lt", "le"):
             return None
         left, right = (self._single(a) for a in condition.args)
@@ -281,7 +281,7 @@ class _Printer:
         last = self.w.operation("add", left.dtype, (left.base, constant(left.stride * (self.lanes - 1), left.dtype)))
         holds = self.w.operation(condition.op, BOOL, (last, right))
         assert isinstance(holds, Scalar)
-        return holds.text
+        return holds
 
     # ------------------------------------------------------------------ loops
     def _loop(self, s: Loop) -> None:
@@ -372,6 +372,9 @@ class _Printer:
             self.flow.masked(self.flow.both(w.vector(inside)), body)
 
         begin = start.base
+        if step.number and span < step.number and not any(x.multiple % step.number for x in (begin, stop)):
+            self._count(s, begin, stop, step, multiple, whole)
+            return
         known = [x.number for x in (start.base, stop, step)]
         if None not in known:
             first, end, by = known

@@ -87,8 +87,6 @@ def _exact(value: Value) -> int | None:
     if value.op not in _EXACT:
         return None
     a, b = value.args
-    if value.op == "sub" and a.op == "add" and b in a.args:
-        return _exact(a.args[a.args[0] is b])
     x, y = _exact(a), _exact(b)
     return None if x is None or y is None else _EXACT[value.op](x, y)
 

@@ -298,7 +298,7 @@ class Writer:
         assert isinstance(x, Scalar) and isinstance(y, Scalar)
         if op == "mul":
             return x.multiple * y.multiple
-        if op in ("add", "sub"):
+        if op in ("add", "sub", "min", "max"):
             return math.gcd(x.multiple, y.multiple)
         if op == "rem" and y.number:
             return math.gcd(x.multiple, y.number)
@@ -441,7 +441,8 @@ class Writer:
         if dtype in FLOATS:
             # NaN if either is, and any of two zeros. LLVM asks of its first operand, in a loop what is new, whether it is NaN.
             return self._intrinsic("maximum" if op == "max" else "minimum", dtype, (args[1], args[0]), many, "nsz ")
-        return self._intrinsic(("s" if dtype in SIGNED else "u") + op, dtype, args, many)
+        found = self._intrinsic(("s" if dtype in SIGNED else "u") + op, dtype, args, many)
+        return Scalar(found.text, dtype, self._multiple(op, args)) if isinstance(found, Scalar) else found
 
     def _bits(self, op: str, dtype: str, x: Operand, many: bool) -> Operand:
         t, source = self.type(dtype, many), self.type(x.dtype, many)

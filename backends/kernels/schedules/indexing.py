@@ -19,6 +19,8 @@ from backends.kernels.schedules.stages import Stages
 from backends.kernels.target import Target
 
 FEW = 32  # so many slots are compared with each other instead of being sorted
+COLUMNS = 128  # that one core does of a row, at least: what is a few cache lines is better not shared
+WORK = 1 << 13  # elements that are worth a task
 _ATOMICS = {"add": "atomicAdd", "min": "atomicMin", "max": "atomicMax"}
 _IN_PLACE = ((0, 0),)  # the first result starts as the first operand
 
@@ -34,6 +36,32 @@ def _distinct(scatter: Scatter) -> None:
         row, inside = s.row(e, slot)
         with b.when(inside):
             scatter.merge(b, out, b.index(s.place(row, column)), scatter.update(e, slot, column))
+
+
+# ------------------------------------------------------------------ on a processor
+def _in_turn(scatter: Scatter) -> None:
+    """Each workgroup goes through all slots, in order, and does those of its rows, for its columns."""
+    s, b, target = scatter.slots, Builder(), scatter.stages.target
+    groups = max(1, min(2 * target.cores, s.count * s.width // WORK))
+    blocks = min(groups, -(-s.width // COLUMNS))
+    bands = min(s.rows, -(-groups // blocks))
+    height, width = -(-s.rows // bands), -(-s.width // (blocks * target.simd)) * target.simd
+    band, block = ix.coordinates(group := ix.axis("group", bands * blocks), (bands, blocks))
+    b.set_axis(group, b.builtin("group_x"))
+    e = scatter.elements(b)
+    out = scatter.output(b)
+    first = b.index(block * width)
+    stop = b.op("min", b.op("add", first, b.constant(width, I32)), b.constant(s.width, I32))
+    slot, column = ix.axis("slot", s.count), ix.axis("column", s.width)
+    with b.loop(slot):
+        row, inside = s.row(e, slot)
+        mine = None if bands == 1 else b.within(row - band * height, 0, height)
+        with b.when(b.both(inside, mine)):
+            start = b.op("add", first, b.builtin("thread"))
+            with b.loop(column, start=start, stop=stop, step=target.simd):
+                scatter.merge(b, out, b.index(s.place(row, column)), scatter.update(e, slot, column))
+    moved = 8.0 * s.count * s.width
+    scatter.stages.add(b.kernel(scatter.name, (target.simd,), (bands * blocks, 1, 1), bytes=moved))
 
 
 # ------------------------------------------------------------------ few slots
@@ -136,6 +164,8 @@ def plan_scatter(asg: Asg, target: Target) -> Plan | None:
     slots, params = scatter.slots, asg.nodes[0].params
     if params["unique_indices"] or slots.positions == 1:
         _distinct(scatter)
+    elif target.simd and (scatter.monoid.name == "last" or scatter.monoid.wide == operand.dtype):
+        _in_turn(scatter)
     elif slots.count <= FEW:
         _few(scatter)
     elif scatter.monoid.name == "last":

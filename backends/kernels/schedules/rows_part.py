@@ -35,12 +35,13 @@ from backends.kernels.schedules.rows_shape import (
     width,
 )
 from backends.kernels.schedules.rows_team import Scratch, Team, accumulate_states
-from backends.kernels.schedules.simd_rows import kept_values
+from backends.kernels.schedules.simd_rows import kept_values, needs
 from backends.kernels.target import Target
 
 Point = Mapping[int, Index]  # the index of each loop
 LoopBody = Callable[[Sequence[tuple[Sequence[Point], "Value | None"]], Sequence[State]], list[State]]
 UNROLL = 4  # at most so many steps of a loop at a time
+LONG = 8  # values of a row that are computed for results
 SIMD_CODE = 200  # operations of an element that are written so many times
 
 
@@ -102,11 +103,11 @@ class RowsWriter:
         Lanes without a row do nothing."""
         b, s = self.b, self.shape
         count = self.loops.steps(s.rows)
-        first = b.op("mul", group, b.constant(s.slots * s.row_lanes, I32))
+        self.first = b.op("mul", group, b.constant(s.slots * s.row_lanes, I32))
         self.rows = []
         for j in range(s.row_lanes):
             row = ix.axis("row", count)
-            number = b.op("add", b.op("add", first, b.index(self.team.slot)), b.constant(j * s.slots, I32))
+            number = b.op("add", b.op("add", self.first, b.index(self.team.slot)), b.constant(j * s.slots, I32))
             b.set_axis(row, number)
             self.rows.append(self._point(s.rows, row))
         self.valid = None
@@ -373,9 +374,45 @@ class RowsWriter:
     def _store_rows(self, which: Sequence[int]) -> None:
         """Writes results that a row has one of. Only the thread that writes them computes them; then it alone reads the
         operands that have one element a row, and results may take the place of these."""
+        if len(self.rows) > 1 and self._are_long(which):
+            self._store_rows_in_turn(which)
+            return
         with self.b.when(self.b.both(self.valid, self.team.is_first())):
             for memory, places, elements in self._elements(which, self.rows):
                 store(self.b, memory, places, elements)
+
+    def _are_long(self, which: Sequence[int]) -> bool:
+        """Whether so much is computed for these results, on a processor, that to write it once for each row of a lane takes
+        long to compile."""
+        reduced = frozenset(r.result.value for r in self.loops.reductions)
+        made = needs(self.loops, [self.loops.outputs[k].value for k in which], reduced)
+        return bool(self.part.target.simd) and len(made) > LONG
+
+    def _store_rows_in_turn(self, which: Sequence[int]) -> None:
+        """The same in a loop, which finds what the passes know of each row in memory."""
+        b, n, lanes = self.b, len(self.rows), self.shape.slots
+        memories = []
+        for p in self.part.passes:
+            for r in p.reductions:
+                register = self.e.types.register(r.node.out_types[0].dtype)
+                memory = self.scratch.keep(exchanged(register), n * lanes)
+                memories.append((r, memory, register))
+                known = self.e.known[r.result.value]
+                for j, at in enumerate(self.rows):
+                    value = known(self.loops.coordinates(r.result, at))
+                    b.store(memory, b.index(self.team.slot + j * lanes), to_exchange(b, value))
+        turn = ix.axis("turn", n)
+        with b.loop(turn):
+            place = b.index(turn * lanes + self.team.slot)
+            row = ix.axis("row", self.loops.steps(self.shape.rows))
+            b.set_axis(row, b.op("add", self.first, place))
+            self.rows = [self._point(self.shape.rows, row)]
+            for r, memory, register in memories:
+                results = {
+                    self.loops.coordinates(r.result, self.rows[0]): from_exchange(b, b.load(memory, place), register)
+                }
+                self.e.known[r.result.value] = _lookup(results)
+            self._store_rows(which)
 
     def _elements(self, which: Sequence[int], points: Sequence[Point]) -> list[tuple[Memory, list[Index], list[Value]]]:
         """For each result its memory, and the places and values of its elements at some points."""
