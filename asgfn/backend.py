@@ -12,7 +12,6 @@ called.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import sys
@@ -177,31 +176,25 @@ def import_early(name: str | None = None) -> None:
     def load() -> None:
         announced = "cpu" if name == _AUTO_64 or not may_have_gpu() else "wgpu"
         found = _installed().get(announced if name in ("auto", _AUTO_64) else name)
-        with contextlib.suppress(Exception):  # whoever asks for it is told
-            if found is not None:
-                found.load()
-                for module in getattr(sys.modules[found.module], "IMPORTED_EARLY", ()):
-                    if name in _backends or name in _opened_early:
-                        break
-                    importlib.import_module(module)
+        if found is None:
+            return
+        found.load()
+        for module in getattr(sys.modules[found.module], "IMPORTED_EARLY", ()):
+            if name in _backends or name in _opened_early:
+                break
+            importlib.import_module(module)
 
     in_background("asgfn-imports", load)
 
 
 def open_early(name: str | None = None) -> None:
     """Begins to create a backend that will be asked for soon, in a thread of its own: most of the time that a GPU takes
-    to open is the driver's, and Python can trace a program meanwhile. If it fails, whoever asks for it is told."""
+    to open is the driver's, and Python can trace a program meanwhile."""
     name = _chosen(name)
     if name in _backends or name in _opened_early or name == "numpy":
         return
     _opened_early.add(name)
-    settings = {key: value for key, value in vars(config).items() if key != "trace_key"}  # the thread has its own
-
-    def create() -> None:
-        with contextlib.suppress(Exception), config.override(**settings):
-            get_backend(name)
-
-    in_background("asgfn-opens", create)  # where there are no threads it is opened later
+    in_background("asgfn-opens", lambda: get_backend(name))
 
 
 def _chosen(name: str | None) -> str:

@@ -5,23 +5,29 @@ A fork copies the locks that such a thread holds, and not the thread that would 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
 
+from asgfn.config import config
+
 _running: set[threading.Thread] = set()
 
 
-def in_background(name: str, work: Callable[[], None]) -> bool:
-    """Begins to do some work in a thread of this name.
+def in_background(name: str, work: Callable[[], object]) -> bool:
+    """Begins to do some work in a thread of this name, with the settings of the caller's. If it fails, whoever asks for what
+    it was to find does the work again, and is told.
 
     Returns:
         False if the system has no thread for it.
     """
+    settings = {key: value for key, value in vars(config).items() if key != "trace_key"}
 
     def run() -> None:
         try:
-            work()
+            with contextlib.suppress(Exception), config.override(**settings):
+                work()
         finally:
             _running.discard(thread)
 
@@ -37,7 +43,7 @@ def in_background(name: str, work: Callable[[], None]) -> bool:
 
 def _before_fork() -> None:
     for thread in list(_running):
-        if thread is not threading.current_thread():
+        if thread.ident is not None and thread is not threading.current_thread():
             thread.join()
 
 

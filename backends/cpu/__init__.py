@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from asgfn.backend import get_backend
+from asgfn.background import in_background
 from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.caching import cached_by_graph
@@ -16,9 +17,22 @@ from backends.cpu.memory import Pool
 from backends.cpu.native import Runner, load_early
 from backends.cpu.program import Program
 from backends.llvm.engine import Engine
+from backends.programs.cache import version
 
-# what only compiles: programs that are on disk run without it
-IMPORTED_EARLY = ("llvmlite.binding", "backends.cpu.compiling")
+# what only compiles, and what nearly all programs need of it: those that are on disk run without it
+IMPORTED_EARLY = (
+    "llvmlite.binding",
+    "backends.cpu.compiling",
+    "backends.llvm.gemm_windows",
+    "backends.kernels.schedules.simd_contraction",
+    "backends.kernels.schedules.rows",
+    "backends.kernels.schedules.elementwise_plan",
+    "backends.kernels.schedules.group",
+    "backends.kernels.schedules.simd_windows",
+    "backends.kernels.schedules.indexing",
+    "backends.numpy.kernels_elementwise",
+    "msgpack",
+)
 
 
 class CpuBackend:
@@ -32,6 +46,7 @@ class CpuBackend:
 
     def __init__(self) -> None:
         load_early()
+        in_background("asgfn-hashes", version)
         engine, runner, self.pool = Engine(), Runner(), Pool()
         self._program = cached_by_graph(256)(
             lambda asg, donated, debug: Program(engine, runner, self.pool, asg, donated, debug)

@@ -8,7 +8,6 @@ One program at a time has the workers; one that another thread runs meanwhile do
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import os
 import platform
@@ -308,14 +307,9 @@ def load() -> _Native:
 
 def load_early() -> None:
     """Begins to load the runner's own functions, in a thread of its own: a program that is to be run is traced and compiled
-    meanwhile. If that fails, whoever needs them is told."""
-
-    def attempt() -> None:
-        with contextlib.suppress(Exception):
-            load()
-
+    meanwhile."""
     if _loaded is None and processors() > 1:
-        in_background("asgfn-loads", attempt)
+        in_background("asgfn-loads", load)
 
 
 def gather(table: ctypes.Array, arrays: tuple[np.ndarray, ...], addresses: ctypes.Array) -> int:
