@@ -12,12 +12,18 @@ _THREADS = ("thread", "subgroup_thread")
 
 def varying(kernel: Kernel) -> frozenset[Variable]:
     """The variables that may; all others certainly have one number in all threads."""
+    if not _has_variables(kernel.body):
+        return frozenset()
     different: set[Any] = set()
     while True:
         before = len(different)
         _walk(kernel.body, different, {}, 0)
         if len(different) == before:
             return frozenset(x for x in different if isinstance(x, Variable))
+
+
+def _has_variables(block: Sequence[Any]) -> bool:
+    return any(isinstance(s, Variable) or any(map(_has_variables, s.blocks())) for s in block)
 
 
 def _walk(block: Sequence[Any], different: set[Any], declared: dict[Variable, int], parted: int) -> None:
