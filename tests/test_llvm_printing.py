@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+
+from backends.kernels import index as ix
+from backends.kernels.ir import BOOL, I32, Builder, Memory
 
 binding = pytest.importorskip("llvmlite.binding")
 
 from backends.llvm import options  # noqa: E402
 from backends.llvm.operands import Affine, Scalar, constant  # noqa: E402
+from backends.llvm.printer import print_kernel  # noqa: E402
 from backends.llvm.writer import Writer, _factor  # noqa: E402
 
 
@@ -54,3 +60,47 @@ def test_options_that_llvm_may_lack_are_left_alone(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(binding, "set_option", lambda *_: pytest.fail("it would end the process"))
     with options.as_we_compile():
         pass
+
+
+def printed(write: Callable[[Builder, Memory, Memory], None], vector_bits: int = 256) -> str:
+    """The text of a kernel of 16 workgroups of 8 threads, which has a memory to read and one to write."""
+    b = Builder()
+    source, target = b.argument("source", "f32", 4096), b.argument("target", "f32", 4096)
+    target.written = True
+    write(b, source, target)
+    return print_kernel(b.kernel("kernel", (8,), (16, 1, 1)), "kernel", vector_bits).text
+
+
+@pytest.mark.parametrize(("length", "rest"), [(64, False), (63, True)])
+def test_pieces_of_whole_vectors_have_no_rest(length: int, rest: bool) -> None:
+    def write(b: Builder, source: Memory, target: Memory) -> None:
+        first = b.op("mul", b.builtin("group_x"), b.constant(length, I32))
+        stop = b.op("min", b.op("add", first, b.constant(length, I32)), b.constant(16 * length, I32))
+        i = ix.axis("i", 4096)
+        with b.loop(i, start=b.op("add", first, b.builtin("thread")), stop=stop, step=8):
+            b.store(target, b.index(i), b.load(source, b.index(i)))
+
+    assert ("llvm.masked" in printed(write)) == rest
+
+
+def test_what_certainly_does_not_hold_in_all_lanes_is_written_once() -> None:
+    def write(b: Builder, source: Memory, target: Memory) -> None:
+        lane = b.builtin("thread")
+        with b.when(b.op("lt", lane, b.constant(3, I32), dtype=BOOL)):
+            b.store(target, lane, b.load(source, lane))
+
+    text = printed(write)
+    assert "br i1 false" not in text
+    assert text.count("store") == 1
+
+
+@pytest.mark.parametrize("vector_bits", [256, 512])
+def test_only_processors_that_scatter_get_vectors_of_places(vector_bits: int) -> None:
+    def write(b: Builder, source: Memory, target: Memory) -> None:
+        place = b.op("convert", b.load(source, b.builtin("thread")), dtype=I32)
+        with b.when(b.op("gt", place, b.constant(5, I32), dtype=BOOL)):
+            b.store(target, place, b.load(source, place))
+
+    text = printed(write, vector_bits)
+    assert ("masked.scatter" in text) == (vector_bits == 512)
+    assert ("llvm.cttz" in text) == (vector_bits == 256)

@@ -56,9 +56,13 @@ def _write(dispatch: Dispatch) -> None:
 def machine(begin: Begin) -> Machine:
     """The host's processor, as programs are compiled for it."""
 
+    begun = set()  # layers of a network have the same kernels
+
     def begin_kernel(kernel: Kernel) -> None:
         code = code_of(kernel, vector_bits())
-        begin({code.name: code.text} | called_by([code.text], complete=False))
+        if code.name not in begun:
+            begun.add(code.name)
+            begin({code.name: code.text} | called_by([code.text], complete=False))
 
     return Machine("the compiled CPU", host_target(), _write, recognise=recognise, begin=begin_kernel)
 
