@@ -32,6 +32,7 @@ SIGNATURES = {
     "gemv": (_I, _I, _P, _I, _P, _P, _I, ctypes.c_bool),
     "gemm_windows": (_I, _I, _I, _P, _P, _P, _P, _I, _I, _P, _I, ctypes.c_bool),
     "turn": (_I, _I, _P, _I, _P, _I),
+    "pad": (_P, _P, *(_I,) * 15),
 }
 
 
@@ -249,6 +250,44 @@ def at_the_end() -> Iterator[Callable[[np.ndarray], np.ndarray]]:
     yield move
     for _, last in kept:
         libc.mprotect(ctypes.c_void_p(last), ctypes.c_size_t(mmap.PAGESIZE), 3)
+
+
+@pytest.mark.parametrize(
+    "counts, firsts, steps",
+    [
+        ((4, 5, 7), (0, 0, 0), (1, 1)),
+        ((3, 7, 9), (1, -1, -1), (1, 1)),
+        ((6, 7, 40), (-2, -1, -20), (1, 1)),
+        ((2, 3, 3), (1, -3, 2), (2, 3)),
+        ((2, 2, 5), (4, 5, 7), (1, 1)),
+        ((1, 1, 1), (3, 4, 6), (1, 1)),
+    ],
+    ids=str,
+)
+def test_a_part_of_an_image_with_what_is_around_it(
+    library: tuple[GemmShape, dict[str, Callable]],
+    at_the_end: Callable[[np.ndarray], np.ndarray],
+    counts: tuple[int, int, int],
+    firsts: tuple[int, int, int],
+    steps: tuple[int, int],
+) -> None:
+    shape, call = library
+    dtype = TYPES[shape.scalar]
+    image = at_the_end(_random((4, 5, 7), dtype))
+    padded = np.pad(image, 99)
+    expected = padded[
+        tuple(slice(99 + i, 99 + i + n * s, s) for i, n, s in zip(firsts, counts, (*steps, 1), strict=True))
+    ]
+    line = counts[2] + 2
+    plane = counts[1] * line + 3
+    size = (counts[0] - 1) * plane + (counts[1] - 1) * line + counts[2]
+    target = at_the_end(np.full(size + shape.lanes, np.nan, dtype))
+    source = image.ctypes.data + sum(i * s for i, s in zip(firsts, image.strides, strict=True))
+    along = zip(counts, firsts, image.shape, steps, _strides(image), (plane, line), strict=False)
+    axes = [n for count, i, most, s, stride, goal in along for n in (count, i, most, s, s * stride, goal)]
+    call["pad"](source, target.ctypes.data, *axes, counts[2], firsts[2], image.shape[2])
+    places = np.arange(counts[0])[:, None, None] * plane + np.arange(counts[1])[:, None] * line + np.arange(counts[2])
+    np.testing.assert_array_equal(target[places], expected)
 
 
 def test_nothing_is_read_or_written_past_the_end(

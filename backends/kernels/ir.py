@@ -507,9 +507,14 @@ class Builder:
         stop: Value | int | None = None,
         step: Value | int = 1,
         unroll: bool = False,
+        certain: bool = False,
     ) -> Iterator[None]:
         """Runs through an axis. Its index must be a single axis (as `index.axis` makes it), or a constant: then nothing loops,
-        but what starts at the stop, or after it, is not done."""
+        but what starts at the stop, or after it, is not done.
+
+        Arguments:
+            certain: whether each thread has a step at least: then what it reads may be read before.
+        """
         if axis.is_constant:
             with self.when(self._runs(start, 1 if stop is None else stop)):
                 yield
@@ -521,7 +526,7 @@ class Builder:
         self._count += 1
         name = f"i_{self._count}"  # not i32, which is a type
         loop = Loop(name, first, end, by, body=[], unroll=unroll)
-        self._enter(loop.body, guarded=True)  # a loop may not run at all
+        self._enter(loop.body, guarded=not certain)
         self._set_axis(the_axis, Value("loop", (), I32, loop, self.depth, name))
         try:
             yield

@@ -15,6 +15,9 @@ from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_strip import strip_name, strips
 from backends.llvm.gemm_text import Text
 
+# what `pad` is told of planes and lines
+_ALONG = ("count", "first", "size", "step", "source", "target")
+
 
 class _WindowsProduct(Product):
     """The whole product: blocks of b, parts of k, strips."""
@@ -89,6 +92,59 @@ def turn(shape: GemmShape) -> str:
     return t.finish()
 
 
+def pad(shape: GemmShape) -> str:
+    """Writes out a part of an image that may reach over its edges, with zeros there: planes of lines of neighbours."""
+    scalar, lanes = shape.scalar, shape.lanes
+    axes = [", ".join(f"i64 %{axis}_{name}" for name in _ALONG) for axis in ("plane", "line")]
+    t = Text(
+        f"define void @pad_{SUFFIX[scalar]}(ptr %source, ptr %target, {', '.join(axes)}, i64 %count, i64 %first, "
+        "i64 %size) nounwind"
+    )
+    machine, integer = Machine(t, shape), f"i{8 * shape.size}"
+    numbers, conditions = f"<{lanes} x {integer}>", f"<{lanes} x i1>"
+    kind, of_kind = machine.kind(lanes), f"v{lanes}{SUFFIX[scalar]}"
+
+    def spread(number: str) -> str:
+        """A number in all lanes."""
+        narrow = number if integer == "i64" else t.op(f"trunc i64 {number} to {integer}")
+        alone = t.op(f"insertelement {numbers} poison, {integer} {narrow}, i64 0")
+        return t.op(f"shufflevector {numbers} {alone}, {numbers} poison, <{lanes} x i32> zeroinitializer")
+
+    def reaches_in(axis: str, i: str) -> str:
+        """Whether number i of planes, or of lines, is in the image."""
+        place = t.add(f"%{axis}_first", t.mul(i, f"%{axis}_step"))
+        return t.op(f"icmp ult i64 {place}, %{axis}_size")
+
+    before, after = t.sub("-1", "%first"), t.sub("%size", "%first")  # the numbers next to those that are in the image
+    lower = spread(before)
+    first_lanes = f"<{', '.join(f'{integer} {n}' for n in range(lanes))}>"
+
+    def plane(p: str, pointers: list[str]) -> Sequence[str]:
+        in_plane = reaches_in("plane", p)
+
+        def line(i: str, pointers: list[str]) -> Sequence[str]:
+            source, target = pointers
+            upper = spread(t.select(t.both(in_plane, reaches_in("line", i)), "i64", after, before))
+
+            def vector(j: str, lane: list[str]) -> Sequence[str]:
+                above, below = (t.op(f"icmp slt {numbers} {a}, {b}") for a, b in ((lower, lane[0]), (lane[0], upper)))
+                inside = t.op(f"and {conditions} {above}, {below}")
+                where = (("ptr", t.at(scalar, source, j)), ("i32", shape.size), (conditions, inside))
+                found = t.call(kind, f"llvm.masked.load.{of_kind}.p0", *where, (kind, "zeroinitializer"))
+                machine.store(found, t.at(scalar, target, j), lanes)
+                return [t.op(f"add {numbers} {lane[0]}, splat ({integer} {lanes})")]
+
+            t.loop(0, "%count", lanes, [(numbers, first_lanes)], vector)
+            return [t.at(scalar, source, "%line_source"), t.at(scalar, target, "%line_target")]
+
+        source, target = pointers
+        t.loop(0, "%line_count", 1, [("ptr", source), ("ptr", target)], line)
+        return [t.at(scalar, source, "%plane_source"), t.at(scalar, target, "%plane_target")]
+
+    t.loop(0, "%plane_count", 1, [("ptr", "%source"), ("ptr", "%target")], plane)
+    return t.finish()
+
+
 def windows_functions(shape: GemmShape) -> dict[str, Callable[[], str]]:
     """What writes the functions, by their names, as `gemm_functions`:
 
@@ -96,9 +152,15 @@ def windows_functions(shape: GemmShape) -> dict[str, Callable[[], str]]:
       the first factor at a[rows[i] + depths[p]], whose tables are of 32 bits, and from b as in `gemm_X`.
     - `turn_X(m, n, source, source_row, target, target_row)`: target[j, i] = source[i, j]. It reads and writes whole
       vectors of m, and of n as many as are in 128 bits: there has to be memory for these.
+    - `pad_X(source, target, plane_count, plane_first, plane_size, plane_step, plane_source, plane_target, line_..., count,
+      first, size)`: element i of line j of plane p of the target, which has so many of each, from an image that has `size`
+      of each, which is at number `first + i * step` there (i's step is 1), or zero if there is no such number. `source` is
+      where the first of all would be; `..._source` and `..._target` are the distances of planes and lines. It writes
+      whole vectors, in order: there has to be memory for one more at the end.
     """
     suffix = SUFFIX[shape.scalar]
     return strips(shape, windows=True) | {
         f"gemm_windows_{suffix}": lambda: _WindowsProduct(shape).write(),
         f"turn_{suffix}": lambda: turn(shape),
+        f"pad_{suffix}": lambda: pad(shape),
     }

@@ -17,7 +17,7 @@ from backends.programs.disk import kept
 _STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 _PRODUCTS = {"float32": "f32", "float64": "f64"}
-_TYPE = re.compile(r"(?:gemm|gemv|pack|turn)\w*_(f\d\d)(?:_rows_\d+)?")
+_TYPE = re.compile(r"(?:gemm|gemv|pack|pad|turn)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
 @lru_cache(maxsize=4)
@@ -78,7 +78,7 @@ def expected(asg: Asg) -> dict[str, str]:
             rows = product_shape(t).mr
             asked |= {f"gemm_{t}", f"gemm_{t}_rows_{rows}", f"pack_b_{t}"}
             if node.primitive.name == "conv_general_dilated":
-                asked |= {f"gemm_windows_{t}", f"gemm_windows_{t}_rows_{rows}"}
+                asked |= {f"gemm_windows_{t}", f"gemm_windows_{t}_rows_{rows}", f"pad_{t}"}
     found = _with_called(asked, complete=False)
     for graph in asg.inner:
         found |= expected(graph)

@@ -15,7 +15,7 @@ from backends.kernels.lowering import Stage
 from backends.kernels.schedules.assembly import WIDE, assemble, bound, is_wide, store_elements
 from backends.kernels.schedules.rows_order import Order, find_order
 from backends.kernels.schedules.rows_team import Scratch
-from backends.kernels.schedules.simd_nest import SimdNest, is_plain, over, runs
+from backends.kernels.schedules.simd_nest import Range, SimdNest, is_plain, over, runs
 from backends.kernels.target import Target
 
 THREADS = 256
@@ -152,7 +152,8 @@ class ElementwisePart:
                     self._write_apart(b, e, outputs[k], k, ix.coordinates(run, t.shape[:-1]))
                 continue
             is_whole = _block(length) % length == 0
-            with runs(b, self.target, t.size, length, (first, stop), is_whole) as flat:
+            piece = Range(ix.computed(first, 0, t.size), first, stop, None)
+            with runs(b, self.target, t.size, length, piece, is_whole) as (flat, _):
                 store_elements(b, e, self.asg.outputs[k], outputs[k], [ix.coordinates(flat, t.shape)])
 
     def _write_apart(self, b: Builder, e: Elements, output: Memory, k: int, outer: Coordinates) -> None:

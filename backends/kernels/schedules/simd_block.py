@@ -16,7 +16,7 @@ from backends.kernels.ir import F32, I32, SIZES, Builder, Memory, Value
 from backends.kernels.lowering import Argument, Plan, constants_of
 from backends.kernels.schedules.contraction_problem import Side
 from backends.kernels.schedules.contraction_region import Region, RegionKernel
-from backends.kernels.schedules.simd_nest import Piece, is_plain, runs
+from backends.kernels.schedules.simd_nest import Range, is_plain, runs
 from backends.kernels.target import Target
 
 # the library's name of a type
@@ -71,14 +71,12 @@ class BlockWriter:
         tile: rows and columns of a product that the library keeps in registers.
         registers: how many vectors of sums stay there.
         batch: the block's index of the batch.
-        m0, m1, n0, n1: first and stop of its rows and columns.
+        down, across: its rows and columns.
     """
 
     batch: Index
-    m0: Value
-    m1: Value
-    n0: Value
-    n1: Value
+    down: Range
+    across: Range
 
     def __init__(self, region: Region, target: Target):
         self.region, self.target = region, target
@@ -95,25 +93,39 @@ class BlockWriter:
     def number(self, n: int) -> Value:
         return self.b.constant(n, I32)
 
-    def range(self, number: Index, length: int, whole: int) -> Piece:
-        """First and stop of a piece."""
-        b = self.b
-        first = b.index(number * length)
+    def range(self, number: Index, length: int, whole: int) -> Range:
+        """A piece of an axis, by its number; the last one may be shorter."""
+        b, first = self.b, number * length
+        start = b.index(first)
+        stop = b.op("add", start, self.number(length))
         if whole % length == 0:
-            return first, b.op("add", first, self.number(length))
-        return first, b.op("min", b.op("add", first, self.number(length)), self.number(whole))
+            return Range(first, start, stop, length)
+        return Range(first, start, b.op("min", stop, self.number(whole)), None)
 
-    def at(self, index: Index, piece: Piece) -> Value:
-        """The number of an index that a loop has set; that of an axis of one element is its piece's first."""
-        return self.b.index(index) if index.terms else piece[0]
+    def size(self, piece: Range) -> Value:
+        """How many neighbours a range has."""
+        return self.b.op("sub", piece.stop, piece.start) if piece.count is None else self.number(piece.count)
+
+    @contextmanager
+    def through(self, piece: Range, whole: int) -> Iterator[tuple[Index, Value]]:
+        """Goes through a piece of an axis of a length: indices, and their numbers in the piece."""
+        b = self.b
+        if piece.count is not None:
+            number = ix.axis("number", piece.count)
+            with b.loop(number, certain=True):
+                yield piece.first + number, b.index(number)
+            return
+        i = ix.axis("i", whole)
+        with b.loop(i, start=piece.start, stop=piece.stop):
+            yield i, b.op("sub", b.index(i), piece.start)
 
     # ------------------------------------------------------------------ operands
     def write_lines(
         self,
         side: Side,
         buffer: Memory,
-        free: Piece,
-        depth: Piece,
+        free: Range,
+        depth: Range,
         is_whole: bool,
         place: Callable[[Value, Value], Value],
     ) -> None:
@@ -124,36 +136,26 @@ class BlockWriter:
             is_whole: whether the block is some whole runs.
             place: where an element goes, by its numbers in the block.
         """
-        b, p = self.b, self.p
-        f = ix.axis("free", side.size)
-        with b.loop(f, start=free[0], stop=free[1]):
-            i = b.op("sub", self.at(f, free), free[0])
-            with runs(b, self.target, p.k, p.depth[-1] if p.depth else 1, depth, is_whole) as k:
-                element = p.read(self.kernel.e, side, self.batch, f, k)
-                b.store(buffer, place(i, b.op("sub", self.at(k, depth), depth[0])), element)
+        p = self.p
+        with (
+            self.through(free, side.size) as (f, i),
+            runs(self.b, self.target, p.k, p.depth[-1] if p.depth else 1, depth, is_whole) as (k, number),
+        ):
+            self.b.store(buffer, place(i, number), p.read(self.kernel.e, side, self.batch, f, k))
 
     def write_rows(
         self,
         side: Side,
         buffer: Memory,
-        free: Piece,
+        free: Range,
         steps: AbstractContextManager[tuple[Index, Value]],
         is_whole: bool,
         place: Callable[[Value, Value], Value],
     ) -> None:
         """The same along the free axes; `steps` goes through k: steps, and their numbers in the block."""
-        b, p = self.b, self.p
         length = side.sizes[-1] if side.sizes else 1
-        with steps as (k, number), runs(b, self.target, side.size, length, free, is_whole) as f:
-            element = p.read(self.kernel.e, side, self.batch, f, k)
-            b.store(buffer, place(b.op("sub", self.at(f, free), free[0]), number), element)
-
-    @contextmanager
-    def steps(self, depth: Piece) -> Iterator[tuple[Index, Value]]:
-        """Goes through a piece of k."""
-        k = ix.axis("step", self.p.k)
-        with self.b.loop(k, start=depth[0], stop=depth[1]):
-            yield k, self.b.op("sub", self.at(k, depth), depth[0])
+        with steps as (k, number), runs(self.b, self.target, side.size, length, free, is_whole) as (f, i):
+            self.b.store(buffer, place(i, number), self.p.read(self.kernel.e, side, self.batch, f, k))
 
     # ------------------------------------------------------------------ results
     def finish(self, block: Memory, stride: int, length: int, is_whole: bool) -> None:
@@ -163,12 +165,10 @@ class BlockWriter:
             is_whole: whether the block is some whole runs.
         """
         b, p = self.b, self.p
-        m, rows, columns = ix.axis("m", p.m), (self.m0, self.m1), (self.n0, self.n1)
-        with b.loop(m, start=self.m0, stop=self.m1):
-            row = b.op("mul", b.op("sub", self.at(m, rows), self.m0), self.number(stride))
-            with runs(b, self.target, p.n, length, columns, is_whole) as n:
-                column = b.op("sub", self.at(n, columns), self.n0)
-                total = b.load(block, b.op("add", row, column))
+        with self.through(self.down, p.m) as (m, i):
+            row = b.op("mul", i, self.number(stride))
+            with runs(b, self.target, p.n, length, self.across, is_whole) as (n, j):
+                total = b.load(block, b.op("add", row, j))
                 self.kernel.finish([(self.batch, m, n)], [total])
 
     def table(self, numbers: np.ndarray) -> Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Elements
 from backends.kernels.index import Digit, Index
@@ -19,29 +20,55 @@ BLOCK = 4096  # elements of a workgroup: enough to be worth a start, few enough 
 CROSSED = 16  # elements that use up a cache line
 
 
+@record
+class Range:
+    """Some neighbours of an axis.
+
+    Attributes:
+        first: the number of the first one.
+        start, stop: that, and the number after the last one, as values.
+        count: how many they are; None if that is only known when the kernel runs.
+    """
+
+    first: Index
+    start: Value
+    stop: Value
+    count: int | None
+
+
 @contextmanager
-def runs(b: Builder, target: Target, whole: int, length: int, piece: Piece, is_whole: bool) -> Iterator[Index]:
-    """Goes through a piece of an axis, whose parts of that length are runs: a vector of neighbours in one at a time.
+def runs(
+    b: Builder, target: Target, whole: int, length: int, piece: Range, is_whole: bool
+) -> Iterator[tuple[Index, Value]]:
+    """Goes through a piece of an axis, whose parts of that length are runs: a vector of neighbours in one at a time. Indices, and
+    their numbers in the piece.
 
     Arguments:
         is_whole: whether the piece is some whole runs.
     """
-    run, inner = ix.axis("run", whole // length), ix.axis("inner", length)
-    (first, stop), lane = piece, b.builtin("thread")
-    if whole == length:
-        end = b.constant(length, I32) if is_whole else stop
-        with b.loop(inner, start=lane if is_whole else b.op("add", first, lane), stop=end, step=target.simd):
-            yield inner
+    lane, count = b.builtin("thread"), piece.count
+    if count is not None and (whole == length or (count % length == 0 and piece.first.divides(length))):
+        one = count if whole == length else length
+        run, inner = ix.axis("run", count // one), ix.axis("inner", one)
+        has_vector = one >= target.simd
+        with b.loop(run, certain=True), b.loop(inner, start=lane, stop=one, step=target.simd, certain=has_vector):
+            number = run * one + inner
+            yield piece.first + number, b.index(number)
         return
-    last = stop if is_whole else b.op("add", stop, b.constant(length - 1, I32))
-    with b.loop(run, start=over(b, first, length), stop=over(b, last, length)):
+    run, inner = ix.axis("run", whole // length), ix.axis("inner", length)
+    if whole == length:
+        with b.loop(inner, start=b.op("add", piece.start, lane), stop=piece.stop, step=target.simd):
+            yield inner, b.op("sub", b.index(inner), piece.start)
+        return
+    last = piece.stop if is_whole else b.op("add", piece.stop, b.constant(length - 1, I32))
+    with b.loop(run, start=over(b, piece.start, length), stop=over(b, last, length)):
         start, end = lane, b.constant(length, I32)
         if not is_whole:
             before = b.index(run * length)
-            start = b.op("add", b.op("max", b.op("sub", first, before), b.constant(0, I32)), lane)
-            end = b.op("min", b.op("sub", stop, before), end)
+            start = b.op("add", b.op("max", b.op("sub", piece.start, before), b.constant(0, I32)), lane)
+            end = b.op("min", b.op("sub", piece.stop, before), end)
         with b.loop(inner, start=start, stop=end, step=target.simd):
-            yield run * length + inner
+            yield run * length + inner, b.op("sub", b.index(run * length + inner), piece.start)
 
 
 def over(b: Builder, number: Value, length: int) -> Value:

@@ -17,6 +17,7 @@ from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Contraction, Side
 from backends.kernels.schedules.contraction_region import Region, group_number
 from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_of
+from backends.kernels.schedules.simd_nest import Range
 from backends.kernels.target import Target
 
 # steps of k that are summed before they are added to the result; the library's number divides it
@@ -151,9 +152,8 @@ class _Writer(BlockWriter):
         batch, i, j = ix.coordinates(group, along)
         self.batch = ix.axis("batch", p.b)
         b.set_axis(self.batch, b.index(batch))
-        self.m0, self.m1 = self.range(i, cut.rows, p.m)
-        self.n0, self.n1 = self.range(j, cut.columns, p.n)
-        self.height, self.width = b.op("sub", self.m1, self.m0), b.op("sub", self.n1, self.n0)
+        self.down = self.range(i, cut.rows, p.m)
+        self.across = self.range(j, cut.columns, p.n)
         stride = -(-cut.columns // self.lanes) * self.lanes
         block = b.workgroup_memory(self.dtype, cut.rows * stride)
         first = None if self.rows is not None else self._buffer(cut.rows)
@@ -164,12 +164,11 @@ class _Writer(BlockWriter):
         self.lines = None if self.columns is not None or self.along_columns else self._buffer(cut.columns)
         part = ix.axis("part", -(-p.k // cut.depth))
         with b.loop(part):
-            k0, k1 = self.range(part, cut.depth, p.k)
-            left = self._left(first, k0, k1)
-            right = self._right(second, k0, k1)
+            depth = self.range(part, cut.depth, p.k)
+            left = self._left(first, depth)
+            right = self._right(second, depth)
             again = b.op("gt", b.index(part), self.number(0), dtype=BOOL)
-            depth = b.op("sub", k1, k0)
-            sizes = (self.height, self.width, depth)
+            sizes = (self.size(self.down), self.size(self.across), self.size(depth))
             result = ((block, self.number(0)), self.number(stride), again)
             b.call(f"gemm_{LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
         length = p.columns.sizes[-1] if p.columns.sizes else 1
@@ -182,12 +181,12 @@ class _Writer(BlockWriter):
         return self.b.workgroup_memory(self.dtype, free * self.cut.depth)
 
     # ------------------------------------------------------------------ operands
-    def _in_place(self, side: Side, strides: Strides, free: Value, k0: Value) -> tuple[Memory, Value]:
+    def _in_place(self, side: Side, strides: Strides, free: Range, depth: Range) -> tuple[Memory, Value]:
         """Where an operand's block starts in memory."""
         e, b, p = self.kernel.e, self.b, self.p
         f, k = ix.axis("free", side.size), ix.axis("depth", p.k)
-        b.set_axis(f, free)
-        b.set_axis(k, k0)
+        b.set_axis(f, free.start)
+        b.set_axis(k, depth.start)
         before = {v: len(places) for v, places in e.places.items()}
         p.element(e, side, self.batch, f, k)
         place = e.places[strides.value][before.get(strides.value, 0)]
@@ -195,32 +194,31 @@ class _Writer(BlockWriter):
         assert memory is not None
         return memory, b.index(place)
 
-    def _left(self, buffer: Memory | None, k0: Value, k1: Value) -> tuple[Value | tuple[Memory, Value], ...]:
+    def _left(self, buffer: Memory | None, depth: Range) -> tuple[Value | tuple[Memory, Value], ...]:
         """The first factor's block: where it starts, and the steps to the next row and to the next of k."""
         if self.rows is not None:
-            start = self._in_place(self.p.rows, self.rows, self.m0, k0)
+            start = self._in_place(self.p.rows, self.rows, self.down, depth)
             return start, self.number(self.rows.free), self.number(self.rows.depth)
         assert buffer is not None
-        rows, depth = self.cut.rows, self.cut.depth
         along_rows = self.along_rows
-        a_row, a_k = (1, rows) if along_rows else (depth, 1)
+        a_row, a_k = (1, self.cut.rows) if along_rows else (self.cut.depth, 1)
 
         def place(i: Value, k: Value) -> Value:
             b = self.b
             return b.op("add", b.op("mul", i, self.number(a_row)), b.op("mul", k, self.number(a_k)))
 
         if along_rows:
-            self.write_rows(self.p.rows, buffer, (self.m0, self.m1), self.steps((k0, k1)), True, place)
+            self.write_rows(self.p.rows, buffer, self.down, self.through(depth, self.p.k), True, place)
         else:
-            self.write_lines(self.p.rows, buffer, (self.m0, self.m1), (k0, k1), True, place)
+            self.write_lines(self.p.rows, buffer, self.down, depth, True, place)
         return (buffer, self.number(0)), self.number(a_row), self.number(a_k)
 
-    def _right(self, buffer: Memory | None, k0: Value, k1: Value) -> tuple[Value | tuple[Memory, Value], ...]:
+    def _right(self, buffer: Memory | None, depth: Range) -> tuple[Value | tuple[Memory, Value], ...]:
         """The second factor's block: where it starts, and the steps to the next of k and to the next panel of columns."""
         b, nr = self.b, self.tile[1]
         start: tuple[Memory, Value]
         if self.columns is not None:
-            start = self._in_place(self.p.columns, self.columns, self.n0, k0)
+            start = self._in_place(self.p.columns, self.columns, self.across, depth)
             steps = self.number(self.columns.depth), self.number(self.columns.free)
             if not self.apart:
                 return start, steps[0], self.number(nr)
@@ -228,7 +226,7 @@ class _Writer(BlockWriter):
             # computed columns, too, are brought together by the library
             across = self.number(self.cut.depth)
             self.write_lines(
-                self.p.columns, self.lines, (self.n0, self.n1), (k0, k1), True,
+                self.p.columns, self.lines, self.across, depth, True,
                 lambda j, k: b.op("add", b.op("mul", j, across), k),
             )  # fmt: skip
             start, steps = (self.lines, self.number(0)), (self.number(1), across)
@@ -236,10 +234,10 @@ class _Writer(BlockWriter):
         if self.columns is None and self.lines is None:
             wide = self.number(self.wide)
             self.write_rows(
-                self.p.columns, buffer, (self.n0, self.n1), self.steps((k0, k1)), True,
+                self.p.columns, buffer, self.across, self.through(depth, self.p.k), True,
                 lambda j, k: b.op("add", b.op("mul", k, wide), j),
             )  # fmt: skip
             return (buffer, self.number(0)), wide, self.number(nr)
-        depth, goal = b.op("sub", k1, k0), (buffer, self.number(0))
-        b.call(f"pack_b_{LIBRARY[self.dtype]}", (depth, self.width, start, *steps, goal), [buffer])
-        return goal, self.number(nr), b.op("mul", depth, self.number(nr))
+        length, goal = self.size(depth), (buffer, self.number(0))
+        b.call(f"pack_b_{LIBRARY[self.dtype]}", (length, self.size(self.across), start, *steps, goal), [buffer])
+        return goal, self.number(nr), b.op("mul", length, self.number(nr))

@@ -23,9 +23,9 @@ from backends.kernels.lowering import Plan
 from backends.kernels.schedules.contraction_problem import Sizes
 from backends.kernels.schedules.contraction_region import Region, group_number
 from backends.kernels.schedules.simd_block import LIBRARY, BlockWriter, Strides, strides_at, strides_of
-from backends.kernels.schedules.simd_nest import Piece, is_plain, over
+from backends.kernels.schedules.simd_nest import Range, is_plain, over
 from backends.kernels.schedules.simd_windows_cut import Box, Costs, choose, depth_box, seen
-from backends.kernels.schedules.simd_windows_image import Image, image_of, in_order_of_result, sum_of
+from backends.kernels.schedules.simd_windows_image import Image, Stored, image_of, in_order_of_result, stored_as, sum_of
 from backends.kernels.target import Target
 
 # cycles for an element of the other operand: brought together in registers, or written out, or read one by one
@@ -61,6 +61,7 @@ class _Writer(BlockWriter):
         super().__init__(region, target)
         self.image, self.is_turned = image, is_turned
         p = self.p
+        self.stored = stored_as(region, p.rows.value, self.dtype)
         self.columns = self._columns(depth_box(p.depth))
         axis = depth_box(p.depth).axis
         # columns that are no neighbours are brought together by the library; so are computed ones that are written out by
@@ -90,9 +91,9 @@ class _Writer(BlockWriter):
         batch, i, j = ix.coordinates(group, along)
         self.batch = self._named("batch", p.b, batch)
         piece = self._named("piece", along[1], i)
-        self.m0, self.m1 = self._ends(self.m, piece)
-        self.n0, self.n1 = self.range(j, self.width, p.n)
-        height, width = b.op("sub", self.m1, self.m0), b.op("sub", self.n1, self.n0)
+        self.down = self._range(self.m, piece)
+        self.across = self.range(j, self.width, p.n)
+        height, width = self.size(self.down), self.size(self.across)
         stride = -(-self.width // self.lanes) * self.lanes
         # whole vectors are turned: there may be more rows than the block has
         rows = -(-self.m.length // self.lanes) * self.lanes
@@ -106,11 +107,11 @@ class _Writer(BlockWriter):
         )
         lines = b.workgroup_memory(self.dtype, self.width * self.k.length) if self.by_rows else None
         with b.loop(part):
-            k0, k1 = self._ends(self.k, part)
+            depth = self._range(self.k, part)
             left = self._left(self.m.first(piece), self.k.first(part))
-            right = self._right(panels, lines, nr, (k0, k1), part)
+            right = self._right(panels, lines, nr, depth, part)
             again = b.op("gt", b.index(part), self.number(0), dtype=BOOL)
-            sizes = (height, width, self._count((k0, k1), part))
+            sizes = (height, width, self._count(depth, part))
             result = ((block, self.number(0)), self.number(stride), again)
             b.call(f"gemm_windows_{LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
         if self.is_turned:
@@ -121,7 +122,7 @@ class _Writer(BlockWriter):
             )
             b.call(f"turn_{LIBRARY[self.dtype]}", (height, width, *source, *target), [turned])
             self.region.product = self.p = p.swapped()
-            self.m0, self.m1, self.n0, self.n1 = self.n0, self.n1, self.m0, self.m1
+            self.down, self.across = self.across, self.down
             length = self._plane()
             self.finish(turned, rows, length, self.m.length % length == 0)
         else:
@@ -134,16 +135,17 @@ class _Writer(BlockWriter):
         self.b.set_axis(axis, self.b.index(number))
         return axis
 
-    def _ends(self, box: Box, number: Index) -> Piece:
-        """First and stop of a box, as numbers of rows or steps of k."""
+    def _range(self, box: Box, number: Index) -> Range:
+        """The rows, or steps of k, of a box."""
         b = self.b
-        first = b.index(ix.linear(box.first(number), box.sizes))
+        index = ix.linear(box.first(number), box.sizes)
+        first = b.index(index)
         size = box.sizes[box.axis]
         if size % box.count == 0:
-            return first, b.op("add", first, self.number(box.length))
+            return Range(index, first, b.op("add", first, self.number(box.length)), box.length)
         _, piece = ix.coordinates(number, box.pieces)
         left = b.op("mul", b.index(-piece * box.count + size), self.number(box.inner))
-        return first, b.op("add", first, b.op("min", self.number(box.length), left))
+        return Range(index, first, b.op("add", first, b.op("min", self.number(box.length), left)), None)
 
     def _plane(self) -> int:
         """How many columns are neighbours in the first result wherever they start."""
@@ -169,7 +171,8 @@ class _Writer(BlockWriter):
             if n > 1 and pitch % _WAY == 0:
                 pitch += self.lanes
         self.pitches = pitches[::-1]
-        self.written = b.workgroup_memory(self.dtype, pitch)
+        # the last line is written in whole vectors, too
+        self.written = b.workgroup_memory(self.dtype, pitch + self.lanes)
         rows, steps = (
             tuple(
                 sum(c[axis] // g * s for c, g, s in zip(moves, self.distances, self.pitches, strict=True))
@@ -230,31 +233,31 @@ class _Writer(BlockWriter):
                 number = b.op("add", b.op("mul", number, length), b.index(index))
             yield axes, number
 
-    def _lengths(self, depth: Piece, part: Index) -> list[Value]:
+    def _lengths(self, depth: Range, part: Index) -> list[Value]:
         """How many steps there are in a part of k along its axes."""
         b, k = self.b, self.k
         found = [self.number(n) for n in k.lengths]
-        found[k.axis] = over(b, b.op("sub", depth[1], depth[0]), k.inner)
+        found[k.axis] = self.number(k.count) if depth.count is not None else over(b, self.size(depth), k.inner)
         for axis, count in self.taps.items():
             left = b.op("sub", count, b.index(k.first(part)[axis]))
             found[axis] = b.op("max", b.op("min", found[axis], left), self.number(0))
         return found
 
-    def _count(self, depth: Piece, part: Index) -> Value:
+    def _count(self, depth: Range, part: Index) -> Value:
         """How many steps a part of k has."""
         b = self.b
         if not self.taps:
-            return b.op("sub", depth[1], depth[0])
+            return self.size(depth)
         total = self.number(1)
         for length in self._lengths(depth, part):
             total = b.op("mul", total, length)
         return total
 
     @contextmanager
-    def _numbered(self, depth: Piece, part: Index) -> Iterator[tuple[Index, Value]]:
+    def _numbered(self, depth: Range, part: Index) -> Iterator[tuple[Index, Value]]:
         """Goes through a part of k: steps, and their numbers in it."""
         if not self.taps:
-            with self.steps(depth) as found:
+            with self.through(depth, self.p.k) as found:
                 yield found
             return
         with self._some_steps(self._lengths(depth, part)) as (at, number):
@@ -263,44 +266,86 @@ class _Writer(BlockWriter):
     def _left(self, free: Coordinates, depth: Coordinates) -> tuple[tuple[Memory, Value], ...]:
         """The image: what the block sees of it, from the first element of its first window on, is written out, with zeros
         where there is nothing; and the tables of its places."""
+        first, _ = self.p.rows.place(self.b, ix.coordinates(self.batch, self.p.batch), free, depth)
+        *outer, lanes = [d for d, n in enumerate(self.extents) if n > 1] or [len(first) - 1]
+        if self.stored is not None and self.stored.steps[lanes] * self.distances[lanes] == 1:
+            self._pad(self.stored, first, outer, lanes)
+        else:
+            self._compute(first, outer, lanes)
+        return (self.written, self.number(0)), *self.tables
+
+    def _pad(self, stored: Stored, first: Coordinates, outer: list[int], lanes: int) -> None:
+        """Has the image written out by the library: lines of neighbours, and planes of lines.
+
+        Arguments:
+            first: coordinates of the first element.
+            outer, lanes: the axes along which there are several, and the last of them.
+        """
+        b, e, shape = self.b, self.kernel.e, self.kernel.e.type(self.p.rows.value).shape
+        looped, called = outer[:-2], (*outer[-2:], lanes)
+        axes = {d: ix.axis("image", self.extents[d]) for d in looped}
+        memory = e.memories[stored.value]
+        assert memory is not None
+        e.used.add(id(memory))
+        with ExitStack() as loops:
+            for axis in axes.values():
+                loops.enter_context(b.loop(axis))
+            at = [i + axes[d] * self.distances[d] if d in axes else i for d, i in enumerate(first)]
+            # where there is nothing along the other axes, lines have no elements
+            inside = b.both(*(b.within(i, 0, shape[d]) for d, i in enumerate(at) if d not in called))
+            size = self.number(shape[lanes])
+            size = size if inside is None else b.select(inside, size, self.number(0))
+            arguments: list[Index | int] = [
+                *(1, 0, 1, 1, 0, 0) * (2 - len(outer[-2:]))
+            ]  # a single plane, a single line
+            for d in outer[-2:]:
+                steps = self.distances[d], stored.steps[d] * self.distances[d], self.pitches[d]
+                arguments += [self.extents[d], at[d], shape[d], *steps]
+            numbers = [b.index(n) if isinstance(n, Index) else self.number(n) for n in arguments]
+            line = self.number(self.extents[lanes]), b.index(at[lanes]), size
+            source = b.index(sum_of(at, stored.steps) + stored.start)
+            target = b.index(sum_of(axes.values(), [self.pitches[d] for d in looped]))
+            places = (memory, source), (self.written, target)
+            b.call(f"pad_{LIBRARY[self.dtype]}", (*places, *numbers, *line), [self.written])
+
+    def _compute(self, first: Coordinates, outer: list[int], lanes: int) -> None:
+        """Writes the image out element by element; arguments as those of `_pad`."""
         b, p, e, work = self.b, self.p, self.kernel.e, self.kernel.work
         t = e.type(p.rows.value)
-        first, _ = p.rows.place(b, ix.coordinates(self.batch, p.batch), free, depth)
-        axes = tuple(ix.axis("image", n) for n in self.extents)
-        lanes = max((d for d, n in enumerate(self.extents) if n > 1), default=len(axes) - 1)
+        axes = {d: ix.axis("image", self.extents[d]) for d in outer}
+        # whole vectors: what is after the end of a line is written later, or is nothing
+        length = -(-self.extents[lanes] // self.lanes) * self.lanes
+        axes[lanes] = ix.axis("image", length)
         with ExitStack() as loops:
-            for axis, size in zip(axes[:lanes], self.extents, strict=False):
-                loops.enter_context(b.loop(axis, stop=size))
-            loops.enter_context(
-                b.loop(axes[lanes], start=b.builtin("thread"), stop=self.extents[lanes], step=self.lanes)
-            )
-            at = tuple(i + axis * step for i, axis, step in zip(first, axes, self.distances, strict=True))
+            for d in outer:
+                loops.enter_context(b.loop(axes[d]))
+            loops.enter_context(b.loop(axes[lanes], start=b.builtin("thread"), stop=length, step=self.lanes))
+            at = tuple(i + axes[d] * self.distances[d] if d in axes else i for d, i in enumerate(first))
             inside = b.both(*(b.within(i, 0, n) for i, n in zip(at, t.shape, strict=True)))
             element = work.operand(e.at(p.rows.value, at, inside), t.dtype)
             element = element if inside is None else b.select(inside, element, work.zero)
-            b.store(self.written, b.index(sum_of(axes, self.pitches)), element)
-        return (self.written, self.number(0)), *self.tables
+            b.store(self.written, b.index(sum_of(axes.values(), [self.pitches[d] for d in axes])), element)
 
     def _right(
-        self, panels: Memory | None, lines: Memory | None, wide: int, depth: Piece, part: Index
+        self, panels: Memory | None, lines: Memory | None, wide: int, depth: Range, part: Index
     ) -> tuple[Value | tuple[Memory, Value], ...]:
         """The other operand's block: where it starts, and the steps to the next of k and to the next panel of columns."""
         b, p, nr = self.b, self.p, self.tile[1]
-        length, width = b.op("sub", depth[1], depth[0]), b.op("sub", self.n1, self.n0)
+        length, width = self.size(depth), self.size(self.across)
         if self.columns is not None:
             start: tuple[Memory, Value] = self._in_place(self.columns, part)
             steps = (self.number(self.columns.depth), self.number(self.columns.free))
             if not self.packed:
                 return start, steps[0], self.number(nr)
         elif lines is not None:
-            across = self.number(self.k.length)
+            stride = self.number(self.k.length)
             is_whole = self.k.axis < len(p.depth) - 1 or self.k.count == p.depth[-1]
 
             def in_line(j: Value, k: Value) -> Value:
-                return b.op("add", b.op("mul", j, across), k)
+                return b.op("add", b.op("mul", j, stride), k)
 
-            self.write_lines(p.columns, lines, (self.n0, self.n1), depth, is_whole, in_line)
-            start, steps = (lines, self.number(0)), (self.number(1), across)
+            self.write_lines(p.columns, lines, self.across, depth, is_whole, in_line)
+            start, steps = (lines, self.number(0)), (self.number(1), stride)
         assert panels is not None
         if self.packed:
             b.call(f"pack_b_{LIBRARY[self.dtype]}", (length, width, start, *steps, (panels, self.number(0))), [panels])
@@ -311,14 +356,14 @@ class _Writer(BlockWriter):
 
         is_whole = self.width % (p.columns.sizes[-1] if p.columns.sizes else 1) == 0
         steps_of_part = self._numbered(depth, part)
-        self.write_rows(p.columns, panels, (self.n0, self.n1), steps_of_part, is_whole, in_row)
+        self.write_rows(p.columns, panels, self.across, steps_of_part, is_whole, in_row)
         return (panels, self.number(0)), self.number(wide), self.number(nr)
 
     def _in_place(self, strides: Strides, part: Index) -> tuple[Memory, Value]:
         """Where the other operand's block starts in memory."""
         b, p, e = self.b, self.p, self.kernel.e
         free = ix.axis("free", p.n)
-        b.set_axis(free, self.n0)
+        b.set_axis(free, self.across.start)
         before = len(e.places.get(strides.value, ()))
         place, _ = p.columns.place(
             b, ix.coordinates(self.batch, p.batch), ix.coordinates(free, p.columns.sizes), self.k.first(part)

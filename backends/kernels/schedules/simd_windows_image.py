@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from asgfn.records import record
 from backends.kernels import index as ix
-from backends.kernels.elements import Coordinates
 from backends.kernels.index import Index
 from backends.kernels.ir import Builder
 from backends.kernels.schedules.contraction_problem import Contraction, Sizes
@@ -62,6 +61,32 @@ def image_of(p: Contraction) -> Image | None:
     return None if any(c < 0 for steps in (*in_free, *in_depth) for c in steps) else Image(in_free, in_depth)
 
 
-def sum_of(at: Coordinates, steps: Sequence[int]) -> Index:
+def sum_of(at: Iterable[Index], steps: Sequence[int]) -> Index:
     """Where a place is, with these steps along its axes."""
     return sum((i * step for i, step in zip(at, steps, strict=True)), ix.constant(0))
+
+
+@record
+class Stored:
+    """A value of a region that one of its inputs or constants holds: which one, how far neighbours along each axis of the value
+    are apart there, and where its first element is."""
+
+    value: int
+    steps: Sizes
+    start: int
+
+
+def stored_as(region: Region, value: int, dtype: str) -> Stored | None:
+    """How a value lies in memory; None if it is computed, or is of another type there."""
+    b = Builder()
+    axes = tuple(ix.axis("image", n) for n in region.value_types[value].shape)
+    for axis in axes:
+        b.set_axis(axis, b.builtin("thread"))
+    e = region.elements(b)
+    found = e.at(value, axes)
+    if found.op != "load" or found.dtype != dtype or len(e.places) != 1:
+        return None
+    ((holder, (place, *_)),) = e.places.items()
+    if not all(is_plain(place, axis) for axis in axes):
+        return None
+    return Stored(holder, tuple(sum(place.terms.get(atom, 0) for atom in axis.terms) for axis in axes), place.constant)
