@@ -87,12 +87,10 @@ def simd_taps(region: Region, target: Target) -> Plan | None:
     if region.types.register(p.dtype) not in (*LIBRARY, F16):
         return None
     p = p.swapped() if p.columns.is_image else p
-    image = image_of(p)
-    if image is None or 2 * p.n > target.simd or strides_of(region, p.rows) is not None:
+    image = image_of(p) if 2 * p.n <= target.simd else None
+    if image is None or strides_of(region, p.rows) is not None:
         return None
-    p = in_order_of_result(region, p, range(len(p.depth)))
-    image = image_of(p)
-    assert image is not None
+    p, image = in_order_of_result(region, p, image, range(len(p.depth)))
     by_taps = p.k > p.m
     far, near = (image.depth, image.free) if by_taps else (image.free, image.depth)
     one_by_one = all(sum(map(bool, of)) <= 1 for of in (*far, *near))

@@ -48,9 +48,8 @@ def simd_windows(region: Region, target: Target) -> Plan | None:
         if region.neighbours(p.rows)[0] == "free":
             return None
     # in k first what windows do not share
-    region.product = p = in_order_of_result(region, p, sorted(range(len(p.depth)), key=shared.__getitem__))
-    image = image_of(p)
-    assert image is not None
+    depth = sorted(range(len(p.depth)), key=shared.__getitem__)
+    region.product, image = in_order_of_result(region, p, image, depth)
     return _Writer(region, target, image, is_turned).plan()
 
 

@@ -142,6 +142,22 @@ def choose(p: Contraction, costs: Costs, tile: tuple[int, int], target: Target) 
     k = depth_box(p.depth)
     parts = math.prod(k.pieces)
     (mr, nr), lanes = tile, target.simd * tile[1] // target.product[1]
+    # of each axis of the image: steps for rows, and how far a part of k reaches, in steps of so many
+    axes = [
+        (of_free, math.gcd(*(c for c, n in along if n > 1)), sum(c * (n - 1) for c, n in along))
+        for of_free, of_depth in zip(costs.free, costs.depth, strict=True)
+        for along in [list(zip(of_depth, k.lengths, strict=True))]
+    ]
+
+    def elements(m: Box) -> int:
+        """Of the image, those that a block sees in a part of k: the product of what `seen` counts."""
+        found, lengths = 1, m.lengths
+        for of_free, common, reach in axes:
+            for c, n in zip(of_free, lengths, strict=True):
+                if c and n > 1:
+                    common, reach = math.gcd(common, c), reach + c * (n - 1)
+            found *= 1 + (reach // common if common else 0)
+        return found
 
     def tiles(columns: int) -> float:
         """Cycles for a step of k of a strip: two products of vectors in each, or two that are read."""
@@ -158,7 +174,7 @@ def choose(p: Contraction, costs: Costs, tile: tuple[int, int], target: Target) 
     def ways(m: Box) -> Iterator[tuple[float, int]]:
         """Cycles of a core, for each number of columns."""
         rows, strips, pieces = m.length, -(-m.length // mr), p.b * math.prod(m.pieces)
-        image = math.prod(seen(costs.free, costs.depth, m, k)[1])
+        image = elements(m)
         fixed = GROUP + parts * (PART + WRITTEN * image)
         for n, of_strip, of_rows in columns:
             cycles = fixed + strips * of_strip + of_rows + rows * n * (WRITTEN + TURNED * costs.is_turned)

@@ -26,9 +26,16 @@ class Image:
         """Whether windows see the same elements at other places along an axis of k."""
         return any(of_depth[axis] and any(of_free) for of_free, of_depth in zip(self.free, self.depth, strict=True))
 
+    def reordered(self, rows: Sequence[int], depth: Sequence[int]) -> Image:
+        """The same, with the axes that m and k are made of in other orders."""
+        return Image(
+            tuple(tuple(steps[axis] for axis in rows) for steps in self.free),
+            tuple(tuple(steps[axis] for axis in depth) for steps in self.depth),
+        )
 
-def in_order_of_result(region: Region, p: Contraction, depth: Sequence[int]) -> Contraction:
-    """The same with its rows in the order of the result, and the axes that k is made of in this one."""
+
+def in_order_of_result(region: Region, p: Contraction, image: Image, depth: Sequence[int]) -> tuple[Contraction, Image]:
+    """The same with rows in the order of the result, and the axes that k is made of in this one."""
     output = region.asg.outputs[0]
     shape = region.value_types[output].shape
     zero = ix.constant(0)
@@ -39,7 +46,7 @@ def in_order_of_result(region: Region, p: Contraction, depth: Sequence[int]) -> 
         return found.constant
 
     rows = sorted(range(len(p.rows.sizes)), key=lambda axis: -step(axis) if p.rows.sizes[axis] > 1 else -math.inf)
-    return p.reordered(rows, depth)
+    return p.reordered(rows, depth), image.reordered(rows, depth)
 
 
 def image_of(p: Contraction) -> Image | None:
