@@ -124,6 +124,8 @@ def _sizes(found: Found) -> tuple[int, int, int, int]:
 
 
 def _attention(found: Found, target: Target, statistics: bool) -> Addition | None:
+    if forward_tiling(*_sizes(found), target) is None:
+        return None
     asg, softmax = found.asg, found.softmax
     dot = _result(asg, found.result)
     result = _followed(asg, dot)
@@ -136,7 +138,7 @@ def _attention(found: Found, target: Target, statistics: bool) -> Addition | Non
         outputs.append(_packed(builder, new[softmax.largest], new[softmax.total], asg.value_types[softmax.total]))
     inner = builder.build(outputs, name="attention")
     form = _form(found, inner, new, result=(new[dot], new[result]))
-    if len(cut.reads) + len(outputs) > target.buffers or forward_tiling(*_sizes(found), target) is None:
+    if len(cut.reads) + len(outputs) > target.buffers:
         return None
     node = Node(
         attention_p,
@@ -150,6 +152,8 @@ def _attention(found: Found, target: Target, statistics: bool) -> Addition | Non
 
 
 def _attention_gradient(found: Found, forward: Addition, target: Target) -> Addition | None:
+    if backward_tiling(*_sizes(found), target) is None:
+        return None
     asg, softmax, gradient = found.asg, found.softmax, found.gradient
     assert gradient is not None
     uses = [gradient.query, gradient.key, gradient.value]
@@ -180,7 +184,7 @@ def _attention_gradient(found: Found, forward: Addition, target: Target) -> Addi
         ),
     )  # fmt: skip
     # with the result, statistics, the numbers of rows that the kernels share, and one gradient
-    if len(cut.reads) + 4 > target.buffers or backward_tiling(*_sizes(found), target) is None:
+    if len(cut.reads) + 4 > target.buffers:
         return None
     last = max(u.node for u in uses if u is not None)
     node = Node(
