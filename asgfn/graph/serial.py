@@ -95,11 +95,20 @@ def _decode_tree(code: Any, leaves: int) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------- writing
-def _encode(value: Any, where: str) -> Any:
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+
+
+def _encode(value: Any, where: tuple[Any, str]) -> Any:
+    """A parameter as plain values. `where` says whose it is, for errors: the primitive and the parameter's name."""
+    kind = type(value)
+    if kind in _PLAIN:  # most are, so this is asked first
+        return value
+    if kind is tuple:
+        return {"tuple": [v if type(v) in _PLAIN else _encode(v, where) for v in value]}
     if isinstance(value, enum.Enum):  # before str: enums may be strings
         if type(value).__name__ in _records:
             return {"enum": type(value).__name__, "name": value.name}
-    elif value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+    elif isinstance(value, str):
         return value
     elif isinstance(value, (int, np.integer)):
         return int(value)
@@ -115,11 +124,10 @@ def _encode(value: Any, where: str) -> Any:
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
     if isinstance(value, tuple):
-        if hasattr(value, "_fields"):
-            if type(value).__name__ in _records:
-                return {"record": type(value).__name__, "values": [_encode(v, where) for v in value]}
-        else:
+        if not hasattr(value, "_fields"):
             return {"tuple": [_encode(v, where) for v in value]}
+        if kind.__name__ in _records:
+            return {"record": kind.__name__, "values": [_encode(v, where) for v in value]}
     if isinstance(value, frozenset):
         return {"set": sorted((_encode(v, where) for v in value), key=repr)}
     if type(value).__name__ in _records and hasattr(value, "__dataclass_fields__"):
@@ -129,7 +137,7 @@ def _encode(value: Any, where: str) -> Any:
         if isinstance(value, cls):
             return {"coded": name, "value": _encode(encode(value), where)}
     raise GraphError(
-        f"{where} holds {value!r} of type {type(value).__name__}, which cannot be stored: it is Python code or an object, not data. "
+        f"node {where[0]}, parameter {where[1]} holds {value!r} of type {type(value).__name__}, which cannot be stored: it is Python code or an object, not data. "
         "Remove callbacks before storing a graph"
     )
 
@@ -146,11 +154,11 @@ def _encode_graph(asg: Asg) -> dict:
 
     nodes = []
     for node in asg.nodes:
-        params = {k: _encode(v, f"node {node.primitive}, parameter {k}") for k, v in node.params.items()}
+        params = {k: _encode(v, (node.primitive, k)) for k, v in node.params.items()}
         nodes.append(
             [
                 node.primitive.name,
-                list(node.inputs),
+                node.inputs,
                 params,
                 [type_id(t) for t in node.out_types],
                 node.scope,
@@ -207,8 +215,8 @@ def _take_places(body: dict, sources: list[SourceInfo]) -> None:
     """Removes from an encoded graph, and from those in it, what the fingerprint leaves out."""
     sources += [SourceInfo(*s) for s in body.pop("sources")]
     del body["in_tree"], body["out_tree"], body["input_names"]
-    for node in body["nodes"]:
-        stack = list(node[2].values())
+    for name, _, params, *_ in body["nodes"]:
+        stack = list(params.values()) if _find_primitive(name).holds_graphs else []
         while stack:
             value = stack.pop()
             if isinstance(value, dict):
