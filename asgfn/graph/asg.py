@@ -65,7 +65,8 @@ class Node(NamedTuple):
 
     def reading(self, inputs: Iterable[int]) -> Node:
         """The node with other inputs: `_replace`, faster."""
-        return Node(self.primitive, tuple(inputs), self.params, self.out_types, self.scope, self.source)
+        primitive, _, params, out_types, scope, source = self
+        return tuple.__new__(Node, (primitive, tuple(inputs), params, out_types, scope, source))
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Node) and self[:4] == other[:4])

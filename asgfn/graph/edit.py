@@ -65,30 +65,33 @@ def reorder(asg: Asg, inputs: Sequence[int] | None = None, outputs: Sequence[int
 
 def prune(asg: Asg, effects: bool = True) -> Asg:
     """The graph without nodes and constants that no output needs; effects (prints, callbacks) stay unless told otherwise."""
-    live = set(asg.outputs)
+    n, firsts = len(asg.inputs), asg.first_outputs
+    live = bytearray(len(asg.value_types))
+    for i in asg.outputs:
+        live[i] = 1
     keep = [False] * len(asg.nodes)
-    firsts = asg.first_outputs
     for index in range(len(asg.nodes) - 1, -1, -1):
         node = asg.nodes[index]
         first = firsts[index]
-        if (effects and node.primitive.is_effectful(node.params)) or any(
-            first + k in live for k in range(len(node.out_types))
-        ):
+        prim = node.primitive
+        if (
+            1 in live[first : first + len(node.out_types)]
+            or (effects and (prim.effect or prim.holds_graphs) and prim.is_effectful(node.params))
+        ):  # fmt: skip
             keep[index] = True
-            live.update(node.inputs)
-    n = len(asg.inputs)
-    kept_constants = [k for k in range(len(asg.constants)) if n + k in live]
+            for i in node.inputs:
+                live[i] = 1
+    kept_constants = [k for k in range(len(asg.constants)) if live[n + k]]
     if all(keep) and len(kept_constants) == len(asg.constants):
         return asg
     builder = GraphBuilder(
         asg.inputs, [asg.constants[k] for k in kept_constants], [asg.constant_types[k] for k in kept_constants]
     )
-    new = {i: i for i in range(n)}
-    new.update({n + k: n + i for i, k in enumerate(kept_constants)})
-    for node, first, kept in zip(asg.nodes, firsts, keep, strict=True):
-        if kept:
-            for k, i in enumerate(builder.add(node, [new[i] for i in node.inputs])):
-                new[first + k] = i
+    new = [*range(n), *[-1] * len(asg.constants)]
+    for i, k in enumerate(kept_constants, n):
+        new[n + k] = i
+    for node, kept in zip(asg.nodes, keep, strict=True):
+        new += builder.add(node, [new[i] for i in node.inputs]) if kept else [-1] * len(node.out_types)
     return builder.build(
         [new[i] for i in asg.outputs],
         name=asg.name,
