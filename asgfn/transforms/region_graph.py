@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 # a search that visits more clusters than this gives up, and the merge does not happen
 SEARCH_LIMIT = 1000
+
+
+class TooFar(Exception):
+    """A search has visited more clusters than its limit."""
 
 
 class Edge(NamedTuple):
@@ -23,6 +28,10 @@ class Edge(NamedTuple):
     reader: int  # the reading operation
     # which loop of the maker (a factor of its result) runs along which of the reader; None when they do not run alike
     loops: tuple[tuple[int, int], ...] | None
+
+
+# the loops that some become
+Renaming = Callable[[Iterable[int]], set[int]]
 
 
 class Cluster:
@@ -59,75 +68,94 @@ class Cluster:
 
 
 class Loops:
-    """Loops by number, and which of them are the same one: a union-find."""
+    """Loops by number, and which of them are the same one.
+
+    Attributes:
+        lengths: of each loop.
+        same: for each loop the one that stands for it.
+    """
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
-        self._parent: list[int] = []
+        self.same: list[int] = []
+        self._members: dict[int, list[int]] = {}  # by what stands for several loops: these
 
     def new(self, lengths: Sequence[int]) -> range:
         """Loops of these lengths."""
-        first = len(self._parent)
+        first = len(self.same)
         self.lengths += lengths
         added = range(first, first + len(lengths))
-        self._parent += added
+        self.same += added
         return added
 
     def steps(self, loops: Iterable[int]) -> int:
         """How often the body of a nest of loops runs."""
         return math.prod(self.lengths[x] for x in loops)
 
-    def find(self, loop: int) -> int:
-        parent = self._parent
-        while parent[loop] != loop:
-            parent[loop] = parent[parent[loop]]
-            loop = parent[loop]
-        return loop
-
     def join(self, a: int, b: int) -> None:
-        self._parent[self.find(a)] = self.find(b)
+        """Makes two loops, and those that are the same, one. Another one stands for those of which there are fewer."""
+        same, members = self.same, self._members
+        a, b = same[a], same[b]
+        if a == b:
+            return
+        fewer, more = members.pop(a, None) or [a], members.pop(b, None) or [b]
+        if len(fewer) > len(more):
+            fewer, more, b = more, fewer, a
+        for loop in fewer:
+            same[loop] = b
+        more += fewer
+        members[b] = more
 
-    def match(self, edges: Sequence[Edge], frames: Iterable[frozenset[int]]) -> Callable[[int], int] | None:
-        """What each loop becomes when these edges make loops the same: a function of loops.
+    def match(self, edges: Sequence[Edge], frames: Iterable[frozenset[int]]) -> Renaming | None:
+        """What loops become when these edges make loops the same.
 
         None if values do not run alike along an edge, or if two loops of one of these frames would become one.
+
+        Arguments:
+            frames: of loops that stand for themselves.
         """
+        same = self.same
         joined: dict[int, int] = {}
-        parent = self._parent
-
-        def find(loop: int) -> int:
-            if parent[loop] != loop:
-                loop = self.find(loop)
-            while loop in joined:
-                loop = joined[loop]
-            return loop
-
         for edge in edges:
             if edge.loops is None:
                 return None
             for a, b in edge.loops:
-                a, b = find(a), find(b)
+                a, b = same[a], same[b]
+                a, b = joined.get(a, a), joined.get(b, b)
                 if a != b:
+                    for loop in [x for x, y in joined.items() if y == a]:
+                        joined[loop] = b
                     joined[a] = b
+        becomes = joined.get
+
+        def named(loops: Iterable[int]) -> set[int]:
+            return {becomes(x, x) for x in [same[x] for x in loops]}
+
         for frame in frames:
-            if not joined.keys().isdisjoint(frame) and len({find(x) for x in frame}) < len(frame):
+            if not joined.keys().isdisjoint(frame) and len(named(frame)) < len(frame):
                 return None
-        return find
+        return named
 
 
 def between(first: Cluster, second: Cluster) -> tuple[list[Cluster], list[Cluster]] | None:
     """What lies between two clusters, the second reading the first: what the second needs, and what needs the first.
 
-    None when another path leads from the first to the second (or none was ruled out within the limit): merging them
-    would close a cycle.
+    None when another path leads from the first to the second: merging them would close a cycle. While neither of the two
+    grows, it stays.
+
+    Raises:
+        TooFar: no path was found within the limit.
     """
-    after = _reach(second.order, first, lambda c: c.succs, second, forward=True)
+    after = _reach(second.order, first, _SUCCS, second, forward=True)
     if after is None:
         return None
-    before = _reach(first.order, second, lambda c: c.preds, first, forward=False)
+    before = _reach(first.order, second, _PREDS, first, forward=False)
     if before is None:
         return None
     return before, after
+
+
+_PREDS, _SUCCS = attrgetter("preds"), attrgetter("succs")
 
 
 def _reach(
@@ -143,7 +171,7 @@ def _reach(
         seen.add(c)
         found.append(c)
         if len(found) > SEARCH_LIMIT:
-            return None
+            raise TooFar
         following = neighbours(c)
         if target in following:
             return None
@@ -156,34 +184,32 @@ def contract(
 ) -> tuple[Cluster, Cluster]:
     """Makes two adjacent clusters one in the graph of clusters. Returns the one that stays and the one that is gone."""
     before, after = between_them
-    before.sort(key=lambda c: c.order)
-    after.sort(key=lambda c: c.order)
-    places = sorted([first.order, second.order, *(c.order for c in before), *(c.order for c in after)])
-
     stays, gone = first, second
     if _weight(gone) > _weight(stays):
         stays, gone = gone, stays
-    for mine, theirs in ((_preds, _succs), (_succs, _preds)):
-        mine(stays).pop(gone, None)
-        for other, edges in mine(gone).items():
-            if other is stays:
-                continue
-            del theirs(other)[gone]
-            edges = mine(stays).get(other, []) + edges
-            mine(stays)[other] = edges
-            theirs(other)[stays] = edges
-        mine(gone).clear()
-    for place, cluster in zip(places, [*before, stays, *after], strict=False):
+    places = [first.order]
+    if before or after:
+        before.sort(key=_ORDER)
+        after.sort(key=_ORDER)
+        places = sorted(map(_ORDER, (first, second, *before, *after)))
+    stays.preds.pop(gone, None)
+    stays.succs.pop(gone, None)
+    for other, edges in gone.preds.items():
+        if other is not stays:
+            del other.succs[gone]
+            stays.preds[other] = other.succs[stays] = stays.preds.get(other, []) + edges
+    for other, edges in gone.succs.items():
+        if other is not stays:
+            del other.preds[gone]
+            stays.succs[other] = other.preds[stays] = stays.succs.get(other, []) + edges
+    gone.preds.clear()
+    gone.succs.clear()
+    for place, cluster in zip(places, (*before, stays, *after), strict=False):
         cluster.order = place
     return stays, gone
 
 
-def _preds(c: Cluster) -> dict[Cluster, list[Edge]]:
-    return c.preds
-
-
-def _succs(c: Cluster) -> dict[Cluster, list[Edge]]:
-    return c.succs
+_ORDER = attrgetter("order")
 
 
 def _weight(c: Cluster) -> int:

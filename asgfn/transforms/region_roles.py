@@ -58,17 +58,18 @@ SCALAR_COST = 48
 
 def role_of(node: Node, in_types: Sequence[ArrayType]) -> str:
     """The role of a node with operands of these types."""
-    prim = node.primitive
+    prim, out_types = node.primitive, node.out_types
     role = _BY_NAME.get(prim.name) or _BY_CATEGORY.get(prim.category, OPAQUE)
     if role == OPAQUE or prim.effect:
         return OPAQUE
-    if any(0 in t.shape for t in (*in_types, *node.out_types)):
+    if 0 in [t.size for t in (*in_types, *out_types)]:
         return OPAQUE  # nothing to compute, and no loop to put it in
     if role == ELEMENTWISE:
-        shape = node.out_types[0].shape
-        if any(t.shape != shape and t.shape for t in in_types):
-            return OPAQUE  # a bitcast between widths, keys that broadcast as in NumPy
-        if prim.name == "convert_element_type" and _widens(in_types[0].dtype, node.out_types[0].dtype):
+        shape = out_types[0].shape
+        for t in in_types:
+            if t.shape != shape and t.shape:
+                return OPAQUE  # a bitcast between widths, keys that broadcast as in NumPy
+        if prim.name == "convert_element_type" and _widens(in_types[0].dtype, out_types[0].dtype):
             return VIEW  # repeated in every reader: the narrow form is what should be stored
     return role
 
@@ -80,8 +81,7 @@ def _widens(source: np.dtype, target: np.dtype) -> bool:
 def cost_of(node: Node) -> int:
     """Arithmetic operations an element, roughly."""
     prim = node.primitive
-    if prim.name in _COST_BY_NAME:
-        return _COST_BY_NAME[prim.name]
-    if _BY_NAME.get(prim.name) == VIEW:
-        return 0
-    return _COST_BY_CATEGORY.get(prim.category, 1)
+    found = _COST_BY_NAME.get(prim.name)
+    if found is not None:
+        return found
+    return 0 if _BY_NAME.get(prim.name) == VIEW else _COST_BY_CATEGORY.get(prim.category, 1)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from asgfn.records import record
-from asgfn.transforms.region_graph import Cluster, Edge, Loops
+from asgfn.transforms.region_graph import Cluster, Edge, Loops, Renaming
 from asgfn.transforms.region_roles import CONTRACTION, ELEMENTWISE, LOAD_COST, REDUCTION, SCALAR_COST
 
 # reductions with as many independent rows keep every workgroup busy
@@ -56,22 +56,17 @@ class Context(Protocol):
 class Junction:
     """Two regions at the point of becoming one, their loops named alike."""
 
-    def __init__(
-        self, first: Cluster, second: Cluster, edges: Sequence[Edge], becomes: Callable[[int], int], context: Context
-    ):
+    def __init__(self, first: Cluster, second: Cluster, edges: Sequence[Edge], named: Renaming, context: Context):
         self.first, self.second, self.edges, self.context = first, second, edges, context
-        self.becomes = becomes
-        self.mine = self.named(first.domain)
-        self.theirs = self.named(second.domain)
-        self.rows = self.named((first if first.kind == REDUCTION else second).rows)
-
-    def named(self, loops: Sequence[int]) -> set[int]:
-        return {self.becomes(x) for x in loops}
+        self.named = named
+        self.mine = named(first.domain)
+        self.theirs = named(second.domain)
+        self.rows = named((first if first.kind == REDUCTION else second).rows)
 
     def reads_once(self) -> bool:
         """Whether the readers need each element of a value once, or once a row."""
         for edge in self.edges:
-            value = {self.becomes(x) for _, x in edge.loops or ()}
+            value = self.named([x for _, x in edge.loops or ()])
             if not value <= self.rows and value != self.named(self.context.frames[edge.reader]):
                 return False
         return True
@@ -82,7 +77,7 @@ class Junction:
 
     def is_covered(self) -> bool:
         """Whether the second region goes through all loops of the first."""
-        return self.mine <= {self.becomes(x) for frame in self.second.frames for x in frame}
+        return self.mine <= self.named([x for frame in self.second.frames for x in frame])
 
     def is_cheap(self) -> bool:
         """Whether the first may be computed again for every step of the reader's other loops."""
@@ -151,7 +146,7 @@ _RULES: dict[tuple[str, str], Callable[[Junction], bool]] = {
 
 def fits(first: Cluster, second: Cluster, edges: Sequence[Edge], context: Context) -> bool:
     """Whether a region and one that reads it along these edges can be one kernel, its operands and cycles aside."""
-    becomes = context.loops.match(edges, first.frames | second.frames)
-    if becomes is None:
+    named = context.loops.match(edges, first.frames | second.frames)
+    if named is None:
         return False
-    return _RULES[first.kind, second.kind](Junction(first, second, edges, becomes, context))
+    return _RULES[first.kind, second.kind](Junction(first, second, edges, named, context))

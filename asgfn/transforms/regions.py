@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg, Node
 from asgfn.transforms.region_axes import AxisFactors
-from asgfn.transforms.region_graph import Cluster, Edge, Loops, between, contract
+from asgfn.transforms.region_graph import Cluster, Edge, Loops, TooFar, between, contract
 from asgfn.transforms.region_groups import grouped
 from asgfn.transforms.region_roles import (
     ALIASES,
@@ -78,7 +78,8 @@ class Partitioner:
         self.is_output = [False] * len(self.types)
         for i in asg.outputs:
             self.is_output[i] = True
-        self.roles = [role_of(node, [self.types[i] for i in node.inputs]) for node in asg.nodes]
+        self.in_types = [[self.types[i] for i in node.inputs] for node in asg.nodes]
+        self.roles = list(map(role_of, asg.nodes, self.in_types))
         self.axes = AxisFactors(
             (self.types[node.inputs[0]].shape, node.out_types[0].shape)
             for node, role in zip(asg.nodes, self.roles, strict=True)
@@ -90,7 +91,7 @@ class Partitioner:
         self.nesting = False  # whether reductions of row-wise results join the rows' region already
         self.apart: set[tuple] = set()  # states of pairs of regions that no kernel can be
         self.merges = 0
-        # pairs of regions that could not become one, perhaps for what lies between them, and after how many merges
+        # pairs of regions between which there was too much to look at, and after how many merges
         self.refused: dict[tuple[Cluster, Cluster], int] = {}
         # for each operation: itself, the region that it is in, its loops (of its result, or of what it reduces)
         self.operations: list[Operation] = []
@@ -110,36 +111,33 @@ class Partitioner:
         """Marks nodes that are repeated by their readers, and finds where each value really comes from."""
         asg, types = self.asg, self.types
         self.sources: list[tuple[Source, ...]] = [
-            () if literal else (Source(i, self._identity(i)),) for i, literal in enumerate(self.is_literal)
+            () if literal else (Source(i, self.axes.identity(types[i].shape)),)
+            for i, literal in enumerate(self.is_literal)
         ]
         cost = [0] * len(self.is_literal)
         fixed_only = [True] * len(self.is_literal)  # comes from inputs and constants alone
+        sources = self.sources
         for node, role, first in zip(asg.nodes, self.roles, self.firsts, strict=True):
-            spent = cost_of(node) + sum(cost[i] for i in node.inputs)
+            inputs = node.inputs
+            spent = cost_of(node) + sum([cost[i] for i in inputs])
             shape = node.out_types[0].shape if node.out_types else ()
+            repeat = False
             if role == VIEW:
-                users = asg.users[first]
-                repeat = node.primitive.name != "concatenate" or len(users) <= 1
+                repeat = node.primitive.name != "concatenate" or len(asg.users[first]) <= 1
             elif role == ELEMENTWISE and len(node.out_types) == 1:
-                free = not any(self.sources[i] for i in node.inputs) and spent <= LOAD_COST
-                scalar = not shape and all(fixed_only[i] and not types[i].shape for i in node.inputs)
-                repeat = free or (scalar and spent <= self.limits.max_scalar)
-            else:
-                repeat = False
+                repeat = spent <= LOAD_COST and not any([sources[i] for i in inputs])  # noqa: C419
+                if not repeat and not shape and spent <= self.limits.max_scalar:
+                    repeat = all(fixed_only[i] and not types[i].shape for i in inputs)
             self.inlined.append(repeat)
-            for k in range(len(node.out_types)):
-                value = first + k
-                if repeat:
-                    self.sources.append(self._through(node, shape))
-                    cost.append(spent)
-                    fixed_only.append(all(fixed_only[i] for i in node.inputs))
-                else:
-                    self.sources.append((Source(value, self._identity(value)),))
-                    cost.append(0)
-                    fixed_only.append(False)
-
-    def _identity(self, value: int) -> tuple[int, ...]:
-        return self.axes.identity(self.types[value].shape)
+            if repeat:
+                sources.append(self._through(node, shape))
+                cost.append(spent)
+                fixed_only.append(all([fixed_only[i] for i in inputs]))  # noqa: C419
+                continue
+            for value, t in enumerate(node.out_types, first):
+                sources.append((Source(value, self.axes.identity(t.shape)),))
+                cost.append(0)
+                fixed_only.append(False)
 
     def _through(self, node: Node, shape: tuple[int, ...]) -> tuple[Source, ...]:
         """The sources of a repeated node's result."""
@@ -182,7 +180,7 @@ class Partitioner:
         is_view = self.inlined[index]
         self.operations.append(Operation(index, first, is_view))
         role = self.roles[index]
-        in_types = [self.types[i] for i in node.inputs]
+        in_types = self.in_types[index]
         out_shape = node.out_types[0].shape if node.out_types else ()
         if role == VIEW or is_view:
             kind = ALIAS if is_view and self._is_alias(first) else ELEMENTWISE
@@ -206,41 +204,41 @@ class Partitioner:
             self.maker[first + k] = number
 
         rows = tuple(result) if kind == REDUCTION else ()
-        size = max([math.prod(shape), *(math.prod(t.shape) for t in in_types)])
+        size = max([math.prod(shape), *[t.size for t in in_types]])
         cluster = Cluster(kind, number, tuple(frame), rows, size, cost_of(node))
         self.clusters.append(cluster)
         self.frames.append(frame)
         self.is_contraction.append(kind == CONTRACTION)
         for sources, read_shape in reads:
             for value, selection in sources:
+                loops = frame if read_shape == shape else range(0)  # a scalar operand has none
                 if kind == CONTRACTION:
                     loops = self.loops.new(self.axes.flat(read_shape))
                     cluster.frames.add(frozenset(loops))
-                elif read_shape == shape:
-                    loops = frame
-                else:  # a scalar operand
-                    loops = range(0)
-                self._read(number, value, selection, loops)
-        cluster.outputs.update(
-            i for i in range(first, first + len(node.out_types)) if self.is_output[i] or self.asg.users[i]
-        )
+                self._read(cluster, value, selection, loops)
+        for value in range(first, first + len(node.out_types)):
+            if self.is_output[value] or self.asg.users[value]:
+                cluster.outputs.add(value)
         return number
 
-    def _read(self, number: int, value: int, selection: tuple[int, ...] | None, loops: range) -> None:
+    def _read(self, reader: Cluster, value: int, selection: tuple[int, ...] | None, loops: range) -> None:
+        """Enters that a region of one operation reads a value, along some of these loops."""
+        (number,) = reader.members
         self.readers.setdefault(value, []).append(number)
-        self.clusters[number].inputs.add(value)
+        reader.inputs.add(value)
+        pairs = None
         maker = self.maker.get(value)
         if selection is not None:
-            self.along.setdefault(value, []).append((number, tuple([loops[k] for k in selection])))
+            along = tuple([loops[k] for k in selection])
+            self.along.setdefault(value, []).append((number, along))
+            if maker is not None:
+                pairs = tuple(zip(self.loops_of[value], along, strict=True))
         if maker is not None:
-            pairs = None
-            if selection is not None:
-                pairs = tuple([(a, loops[k]) for a, k in zip(self.loops_of[value], selection, strict=True)])
             self._connect(maker, number, [Edge(value, number, pairs)])
 
     def _connect(self, maker: int, reader: int, edges: list[Edge]) -> None:
         first, second = self.clusters[maker], self.clusters[reader]
-        first.succs[second] = second.preds[first] = [*first.succs.get(second, ()), *edges]
+        first.succs[second] = second.preds[first] = first.succs.get(second, []) + edges
 
     def is_literal_value(self, value: int) -> bool:
         """Whether a value is a scalar constant, which is written into the code that uses it."""
@@ -290,23 +288,32 @@ class Partitioner:
     def _sweep_down(self, kinds: set[tuple[str, str]], private: bool = False) -> None:
         """Goes through the operations in order and merges each with the regions that it reads; if `private`, with
         those that nobody else reads."""
+        wanted: dict[str, set[str]] = {}
+        for kind, reader in kinds:
+            wanted.setdefault(reader, set()).add(kind)
+        seen: dict[Cluster, int] = {}  # after how many merges there was nothing left to do for a region
         for number in range(len(self.operations)):
             while True:
                 second = self.clusters[number]
-                before = [c for c in second.preds if (c.kind, second.kind) in kinds]
-                before = [c for c in before if not private or self._is_private(c)]
+                firsts = wanted.get(second.kind)
+                if firsts is None or seen.get(second) == self.merges:
+                    break
+                before = [c for c in second.preds if c.kind in firsts and (not private or self._is_private(c))]
                 before.sort(key=lambda c: -c.order)
                 if not any(self._merge(first, second) for first in before):
+                    seen[second] = self.merges
                     break
 
     def _sweep_up(self, kinds: set[tuple[str, str]]) -> None:
         """Goes through the operations backwards and merges each with the region that reads it, where only one does."""
+        wanted = {kind for kind, _ in kinds}
+        seen: dict[Cluster, int] = {}
         for number in range(len(self.operations) - 1, -1, -1):
             first = self.clusters[number]
-            if self._is_private(first):
+            if first.kind in wanted and seen.get(first) != self.merges and self._is_private(first):
                 (second,) = first.succs
-                if (first.kind, second.kind) in kinds:
-                    self._merge(first, second)
+                if (first.kind, second.kind) not in kinds or not self._merge(first, second):
+                    seen[first] = self.merges
 
     def _sweep_across(self) -> None:
         """Merges reductions that keep the same rows and go through the same large value, neither reading the other."""
@@ -326,13 +333,16 @@ class Partitioner:
         if self.types[value].size * 2 < max(first.size, second.size) or second in first.succs or first in second.succs:
             return False
         edge = Edge(value, other[0], tuple(zip(one[1], other[1], strict=True)))
-        becomes = self.loops.match([edge], first.frames | second.frames)
-        if becomes is None or set(map(becomes, first.rows)) != set(map(becomes, second.rows)):
+        named = self.loops.match([edge], first.frames | second.frames)
+        if named is None or named(first.rows) != named(second.rows):
             return False
         if first.order > second.order:
             first, second = second, first
         inputs, outputs = first.inputs | second.inputs, first.outputs | second.outputs
-        return self._become_one(first, second, [edge], second, inputs, outputs)
+        try:
+            return self._become_one(first, second, [edge], second, inputs, outputs)
+        except TooFar:
+            return False
 
     def _is_private(self, cluster: Cluster) -> bool:
         return len(cluster.succs) == 1 and not any(self.is_output[i] for i in cluster.outputs)
@@ -340,11 +350,13 @@ class Partitioner:
     def _merge(self, first: Cluster, second: Cluster) -> bool:
         """Merges a region with one that reads it, if the result can be one kernel."""
         edges = first.succs[second]
-        if self.refused.get((first, second)) == self.merges:
+        # regions only grow, so these say whether anything has changed since that limits and paths, and rules, look at
+        pair = (first, second, len(first.members), len(second.members))
+        state = (*pair, len(first.succs), self.nesting)
+        if not edges or pair in self.apart or state in self.apart or self.refused.get((first, second)) == self.merges:
             return False
-        # regions only grow, so this says whether anything that the rules look at has changed since
-        state = (first, second, len(first.members), len(second.members), len(first.succs), self.nesting)
-        if not edges or state in self.apart:
+        if not first.succs.keys().isdisjoint(second.preds):  # the shortest of other paths, and the most frequent one
+            self.apart.add(pair)
             return False
         if not fits(first, second, edges, self):
             self.apart.add(state)
@@ -359,9 +371,13 @@ class Partitioner:
         }
         outputs = (first.outputs | second.outputs) - inner
         leads = second if first.kind == ELEMENTWISE or second.kind == REDUCTION else first
-        done = self._become_one(first, second, edges, leads, inputs, outputs)
-        if not done:
+        try:
+            done = self._become_one(first, second, edges, leads, inputs, outputs)
+        except TooFar:
             self.refused[first, second] = self.merges
+            return False
+        if not done:
+            self.apart.add(pair)
         return done
 
     def _become_one(
@@ -374,7 +390,11 @@ class Partitioner:
         outputs: set[int],
     ) -> bool:
         """Merges two regions, unless that is more than a kernel can be, or closes a cycle. What the result is, the leading
-        one says."""
+        one says.
+
+        Raises:
+            TooFar: whether it closes a cycle was not found out.
+        """
         if len(first.members) + len(second.members) > self.limits.max_nodes:
             return False
         if len(inputs) + len(outputs) > self.limits.max_operands:
@@ -383,14 +403,16 @@ class Partitioner:
         if path is None:
             return False
 
+        same = self.loops.same
         for edge in edges:
             for a, b in edge.loops or ():
-                self.loops.join(a, b)
+                if same[a] != same[b]:
+                    self.loops.join(a, b)
         self.merges += 1
         kind, domain, rows = leads.kind, leads.domain, leads.rows
         stays, gone = contract(first, second, path)
         stays.kind, stays.domain, stays.rows = kind, domain, rows
-        stays.frames = {frozenset(map(self.loops.find, frame)) for frame in first.frames | second.frames}
+        stays.frames = {frozenset([same[x] for x in frame]) for frame in first.frames | second.frames}
         stays.size = max(first.size, second.size)
         stays.cost = first.cost + second.cost
         stays.inputs, stays.outputs = inputs, outputs

@@ -119,11 +119,11 @@ def find_loops(asg: Asg) -> RegionLoops | None:
     if kinds != {REDUCTION} and not (kinds == {ELEMENTWISE} and len(clusters) == 1):
         return None
     _identify(partitioner)
-    find = partitioner.loops.find
+    same = partitioner.loops.same
     depths = _depths(asg, partitioner)
 
     def placed(value: int, loops: Iterable[int]) -> Placed:
-        return Placed(value, tuple([find(x) for x in loops]))
+        return Placed(value, tuple([same[x] for x in loops]))
 
     reductions = []
     for number, op in enumerate(partitioner.operations):
@@ -135,7 +135,7 @@ def find_loops(asg: Asg) -> RegionLoops | None:
     if any(value not in partitioner.loops_of for value in asg.outputs):
         return None
     outputs = tuple(placed(value, partitioner.loops_of[value]) for value in asg.outputs)
-    (rows, *others) = [frozenset(map(find, c.rows if c.kind == REDUCTION else c.domain)) for c in clusters]
+    (rows, *others) = [frozenset([same[x] for x in (c.rows if c.kind == REDUCTION else c.domain)]) for c in clusters]
     nests = [r.operand.loops for r in reductions] + [o.loops for o in outputs]
     if any(other != rows for other in others) or any(not rows <= set(r.result.loops) for r in reductions):
         return None
@@ -148,18 +148,19 @@ def find_loops(asg: Asg) -> RegionLoops | None:
 def _identify(partitioner: Partitioner) -> None:
     """Gives loops of different nests that run along the same axis of an operand one name, so that what one nest has
     loaded is known in the other. That is never wrong: a nest only cares that its own loops differ."""
-    nests = list(dict.fromkeys(tuple(map(partitioner.loops.find, frame)) for frame in partitioner.frames))
+    loops = partitioner.loops
+    same, lengths = loops.same, loops.lengths
+    nests = list(dict.fromkeys(tuple([same[x] for x in frame]) for frame in partitioner.frames))
     pairs = []
     for reads in partitioner.along.values():
         pairs += [(a, b) for _, other in reads[1:] for a, b in zip(reads[0][1], other, strict=True)]
-    longest = max(nests, key=lambda nest: partitioner.loops.steps(nest), default=())
-    lengths = partitioner.loops.lengths
+    longest = max(nests, key=loops.steps, default=())
     for nest in nests:
         pairs += [(a, b) for a in longest for b in nest if lengths[a] == lengths[b]]
     for a, b in pairs:
-        frames = [frozenset(map(partitioner.loops.find, nest)) for nest in nests]
-        if partitioner.loops.match([Edge(-1, -1, ((a, b),))], frames) is not None:
-            partitioner.loops.join(a, b)
+        frames = {frozenset([same[x] for x in nest]) for nest in nests} if same[a] != same[b] else ()
+        if loops.match([Edge(-1, -1, ((a, b),))], frames) is not None:
+            loops.join(a, b)
 
 
 def _depths(asg: Asg, partitioner: Partitioner) -> tuple[int, ...]:
