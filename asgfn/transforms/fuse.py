@@ -163,19 +163,18 @@ class _Cutter:
 
     def _body(self, region: Region, makes: Sequence[int]) -> list[int]:
         """The nodes of a region in order, with those that it repeats."""
-        asg, inlined = self.asg, self.partitioner.inlined
+        nodes, producers, inlined = self.asg.nodes, self.asg.producers, self.partitioner.inlined
         own = {op.node for op in region.operations}
         body: set[int] = set()
-        stack = [asg.producers[i] for i in makes]
+        stack = [producers[i] for i in makes]
         while stack:
             index = stack.pop()
-            if index in body:
-                continue
-            body.add(index)
-            for i in asg.nodes[index].inputs:
-                maker = asg.producers[i]
-                if maker >= 0 and (maker in own or inlined[maker] or maker in self.recomputed):
-                    stack.append(maker)
+            if index not in body:
+                body.add(index)
+                for i in nodes[index].inputs:
+                    maker = producers[i]
+                    if maker >= 0 and (maker in own or inlined[maker] or maker in self.recomputed):
+                        stack.append(maker)
         return sorted(body)
 
     def _wrap(self, region: Region) -> tuple[Node, list[int], list[int]] | None:
@@ -184,8 +183,9 @@ class _Cutter:
         if not makes:
             return None
         body = self._body(region, makes)
+        nodes = [asg.nodes[index] for index in body]
         inside = {i for index in body for i in self._made(index)}
-        outside = dict.fromkeys(i for index in body for i in asg.nodes[index].inputs if i not in inside)
+        outside = dict.fromkeys([i for node in nodes for i in node.inputs if i not in inside])
         reads = [i for i in outside if not partitioner.is_literal_value(i)]
         literals = [i for i in outside if partitioner.is_literal_value(i)]
         types, n = asg.value_types, len(asg.inputs)
@@ -193,11 +193,12 @@ class _Cutter:
             [types[i] for i in reads], [asg.constants[i - n] for i in literals], [types[i] for i in literals]
         )
         local = {i: k for k, i in enumerate((*reads, *literals))}
-        nodes = [asg.nodes[index] for index in body]
         scope = _common_scope([node.scope for node in nodes])
         for index, node in zip(body, nodes, strict=True):
-            node = node._replace(scope=node.scope[len(scope) :].lstrip("/"))
-            local.update(zip(self._made(index), builder.add(node, [local[i] for i in node.inputs]), strict=True))
+            inputs = tuple([local[i] for i in node.inputs])
+            own = node.scope[len(scope) :].lstrip("/")
+            made = builder.add(Node(node.primitive, inputs, node.params, node.out_types, own, node.source))
+            local.update(zip(self._made(index), made, strict=True))
         name = _title(
             node.primitive.name for index, node in zip(body, nodes, strict=True) if not partitioner.inlined[index]
         ) or _title(node.primitive.name for node in nodes)
