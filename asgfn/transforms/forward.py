@@ -12,6 +12,8 @@ from asgfn.primitives.base import Zero, instantiate_zeros, tangent_type
 from asgfn.tracing import bind, trace_flat
 from asgfn.transforms.interpret import constant_arrays, node_contexts
 
+_ZERO = frozenset({Zero})
+
 
 def jvp_run(
     asg: Asg, primals: Sequence[Any], tangents: Sequence[Any], *, split: bool = False
@@ -31,7 +33,7 @@ def jvp_run(
             prim = node.primitive
             args = [values[i] for i in node.inputs]
             ts = [moving[i] for i in node.inputs]
-            if all(type(t) is Zero for t in ts):
+            if _ZERO.issuperset(map(type, ts)):
                 out = bind(prim, *args, **node.params)
                 if prim.multiple_results:
                     values.extend(out)

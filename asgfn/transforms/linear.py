@@ -63,7 +63,7 @@ def transpose_run(asg: Asg, args: Sequence[Any], cts: Sequence[Any]) -> list[Any
     with node_contexts() as enter:
         for node, first in zip(asg.nodes, asg.first_outputs, strict=True):
             operands = [env[i] for i in node.inputs]
-            if any(type(x) is Linear for x in operands):
+            if Linear in map(type, operands):
                 env.extend([Linear(t) for t in node.out_types])
                 linear_nodes.append((node, first))
             else:
