@@ -560,3 +560,11 @@ def test_tiles_fit() -> None:
                         and tiling.threads <= target.workgroup_threads
                     )
                     assert tiling is not None or (size == 128 and memory == 16384)
+
+
+def test_processors_of_any_vectors() -> None:
+    """Tiles of a processor have nothing to do with how many threads a workgroup has there."""
+    for lanes in (4, 8, 16):
+        target = Target(workgroup_threads=lanes, subgroup=(lanes, lanes), simd=lanes, buffers=12)
+        _, found = graphs(gradients(sdpa), *qkv(), target=target)
+        assert counts(found) == (1, 1, 0)

@@ -18,7 +18,7 @@ from backends.kernels.attention_cut import Cut, Found
 from backends.kernels.attention_form import Form, Gradient, attention_gradient_p, attention_p
 from backends.kernels.attention_frame import Use
 from backends.kernels.attention_terms import reduces_nothing
-from backends.kernels.schedules.attention_tiles import backward_tiling, forward_tiling, has_tiles
+from backends.kernels.schedules.attention_tiles import backward_tiling, forward_tiling
 from backends.kernels.target import Target
 
 
@@ -124,7 +124,7 @@ def _sizes(found: Found) -> tuple[int, int, int, int]:
 
 
 def _attention(found: Found, target: Target, statistics: bool) -> Addition | None:
-    if not has_tiles(forward_tiling, *_sizes(found), target):
+    if not target.simd and forward_tiling(*_sizes(found), target) is None:  # processors have tiles of any size
         return None
     asg, softmax = found.asg, found.softmax
     dot = _result(asg, found.result)
@@ -152,7 +152,7 @@ def _attention(found: Found, target: Target, statistics: bool) -> Addition | Non
 
 
 def _attention_gradient(found: Found, forward: Addition, target: Target) -> Addition | None:
-    if not has_tiles(backward_tiling, *_sizes(found), target):
+    if not target.simd and backward_tiling(*_sizes(found), target) is None:
         return None
     asg, softmax, gradient = found.asg, found.softmax, found.gradient
     assert gradient is not None

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from asgfn.records import record
 from backends.kernels.target import Target
 
-Find = Callable[[int, int, int, int, Target], "Tiling | None"]
 WIDE = 4
 FEWEST_THREADS = 16  # with fewer the plain products are faster
 
@@ -92,12 +91,6 @@ def backward_tiling(queries: int, keys: int, size: int, value_size: int, target:
     """The tiles for its gradients."""
     fits = [t for t in _BACKWARD if backward_bytes(t, size, value_size) <= target.workgroup_bytes]
     return _best(fits, queries, keys, target)
-
-
-def has_tiles(find: Find, queries: int, keys: int, size: int, value_size: int, target: Target) -> bool:
-    """Whether attention can be computed in tiles, or its gradients (`find`: which of the above). A processor's may be of any
-    size."""
-    return target.simd > 0 or find(queries, keys, size, value_size, target) is not None
 
 
 # ---------------------------------------------------------------------------------------------- tensor cores
