@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import re
 import sys
@@ -18,9 +19,10 @@ binding = pytest.importorskip("llvmlite.binding")
 import asgfn  # noqa: E402
 from backends.llvm.engine import Engine  # noqa: E402
 from backends.llvm.gemm import gemm_functions  # noqa: E402
-from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
+from backends.llvm.gemm_shape import LONG, GemmShape, Vectors, cut, host_shape  # noqa: E402
 from backends.llvm.gemm_strip import strip_sizes  # noqa: E402
 from backends.llvm.gemm_windows import windows_functions  # noqa: E402
+from backends.llvm.options import as_we_compile  # noqa: E402
 from backends.llvm.strips import unasked  # noqa: E402
 
 TYPES = {"float": np.float32, "double": np.float64}
@@ -29,6 +31,7 @@ SIGNATURES = {
     "gemm": (_I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, ctypes.c_bool),
     "gemm_packing": (_I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, ctypes.c_bool, _P),
     "pack_b": (_I, _I, _P, _I, _I, _P),
+    "gevm": (_I, _I, _P, _I, _P, _I, _P, ctypes.c_bool),
     "gemv": (_I, _I, _P, _I, _P, _P, _I, ctypes.c_bool),
     "gemm_windows": (_I, _I, _I, _P, _P, _P, _P, _I, _I, _P, _I, ctypes.c_bool),
     "turn": (_I, _I, _P, _I, _P, _I),
@@ -201,6 +204,24 @@ def test_a_vector(library: tuple[GemmShape, dict[str, Callable]], k: int) -> Non
         assert alone[0] == before[-1, 0]
 
 
+@pytest.mark.parametrize("k", [0, 1, 7, 64, 1003])
+def test_a_row(library: tuple[GemmShape, dict[str, Callable]], k: int) -> None:
+    shape, call = library
+    dtype = TYPES[shape.scalar]
+    for n in (1, 3, shape.lanes, 2 * shape.nr + 5, 2 * LONG + 7):
+        x, b = _random((1, 3 * k + 1), dtype)[:, 1::3], _random((k, n + 2), dtype, 1)[:, 1:-1]
+        guarded = np.full(n + 9, 5, dtype)
+        y, want = guarded[:n], np.zeros((1, n), dtype)
+        for accumulate in (False, True):
+            before = y.copy() if accumulate else np.zeros_like(y)
+            want[:] = before
+            call["gevm"](n, k, x.ctypes.data, 3, b.ctypes.data, n + 2, y.ctypes.data, accumulate)
+            _close(y[None], x, b, before)
+            _product(library, x, b, want, accumulate)
+            np.testing.assert_array_equal(y[None], want)
+        assert (guarded[n:] == 5).all()
+
+
 def test_windows_of_an_image(library: tuple[GemmShape, dict[str, Callable]]) -> None:
     shape, call = library
     dtype = TYPES[shape.scalar]
@@ -341,14 +362,20 @@ def test_sums_stay_in_registers(triple: str, processor: str, vectors: Vectors, s
         cpu=processor, features="-prefer-256-bit" if vectors.bits == 512 else "", opt=2
     )
     shape = GemmShape.of(scalar, vectors)
-    name = f"gemm_{'f32' if scalar == 'float' else 'f64'}_rows_{shape.mr}"
-    module = binding.parse_assembly(gemm_functions(shape)[name]())
-    module.verify()
-    module.triple = triple
-    loops = _loops(machine.emit_assembly(module))
-    tiles = [loop for loop in loops if any("prefetch" in line or "prfm" in line for line in loop)]
-    assert [sum(_multiplies(line) for line in loop) for loop in tiles] == [shape.mr * shape.groups]
-    assert not any("%rsp" in line or "[sp" in line for line in tiles[0])
+    sizes = {shape.mr: shape.groups, shape.half_rows: shape.mr // shape.half_rows * shape.groups}
+    if shape.joins:
+        sizes[shape.joined_rows] = shape.groups + 1
+    texts = gemm_functions(shape) | windows_functions(shape)
+    for product, (rows, wide) in itertools.product(("gemm", "gemm_windows"), sizes.items()):
+        name = f"{product}_{'f32' if scalar == 'float' else 'f64'}_rows_{rows}"
+        module = binding.parse_assembly(texts[name]())
+        module.verify()
+        module.triple = triple
+        with as_we_compile():
+            loops = _loops(machine.emit_assembly(module))
+        tiles = [loop for loop in loops if any("prefetch" in line or "prfm" in line for line in loop)]
+        assert [sum(_multiplies(line) for line in loop) for loop in tiles] == [rows * wide]
+        assert not any("%rsp" in line or "[sp" in line for line in tiles[0])
 
 
 def _multiplies(line: str) -> bool:
@@ -364,7 +391,7 @@ def _loops(assembly: str) -> list[list[str]]:
         words = line.replace(",", " ").split()
         if line.startswith(".L") and words[0].endswith(":"):
             places[words[0][:-1]] = number
-        elif words and words[0][0] in "jb" and words[-1] in places:
+        elif words and words[0].startswith(("j", "b", "cb", "tb")) and words[-1] in places:
             body = lines[places[words[-1]] + 1 : number]
             if not any(other.startswith(".L") for other in body):
                 found.append(body)
@@ -394,21 +421,21 @@ def test_blocks_for_threads() -> None:
 
 @pytest.mark.parametrize("product, how", [("gemm", "direct"), ("gemm_windows", "windows")])
 @pytest.mark.parametrize("scalar", TYPES)
-def test_strips_can_be_done_one_by_one(scalar: str, product: str, how: str) -> None:
+def test_strips_of_any_size_are_enough(scalar: str, product: str, how: str) -> None:
     shape = host_shape(scalar)
     suffix = {"float": "f32", "double": "f64"}[scalar]
-    sizes = strip_sizes(shape, how == "windows")
-    slow = unasked(shape, how == "windows", sizes)
-    texts = _texts(shape) | {f"{product}_{suffix}_rows_{n}": slow for n in sizes}
-    call = ctypes.CFUNCTYPE(None, *SIGNATURES[product])(Engine().compile(texts)[f"{product}_{suffix}"])
-    for a_order in "CF":
-        rng = np.random.default_rng(3)
-        a = np.asarray(rng.normal(size=(3 * shape.mr - 1, 70)), TYPES[scalar], order=a_order)  # type: ignore[call-overload]
-        b = rng.normal(size=(70, 5 * shape.nr + 3)).astype(TYPES[scalar])
-        want, got = (np.zeros((len(a), b.shape[1]), a.dtype) for _ in range(2))
-        _product(_functions(scalar, "host"), a, b, want, how=how)
-        _product((shape, {product: call}), a, b, got, how=how)
-        np.testing.assert_array_equal(got, want)
+    for asked in strip_sizes(shape):
+        others = {f"{product}_{suffix}_rows_{n}" for n in strip_sizes(shape) if n != asked}
+        texts = _texts(shape) | dict.fromkeys(others, unasked(shape, how == "windows", [asked]))
+        call = ctypes.CFUNCTYPE(None, *SIGNATURES[product])(Engine().compile(texts)[f"{product}_{suffix}"])
+        for a_order in "CF":
+            rng = np.random.default_rng(3)
+            a = np.asarray(rng.normal(size=(3 * shape.mr - 1, 70)), TYPES[scalar], order=a_order)  # type: ignore[call-overload]
+            b = rng.normal(size=(70, 5 * shape.nr + 3)).astype(TYPES[scalar])
+            want, got = (np.zeros((len(a), b.shape[1]), a.dtype) for _ in range(2))
+            _product(_functions(scalar, "host"), a, b, want, how=how)
+            _product((shape, {product: call}), a, b, got, how=how)
+            np.testing.assert_array_equal(got, want)
 
 
 def _strips(f: Callable[..., Any], *shapes: tuple[int, ...], product: str = "gemm") -> set[int]:
@@ -420,11 +447,12 @@ def _strips(f: Callable[..., Any], *shapes: tuple[int, ...], product: str = "gem
 
 
 def test_a_kernel_says_which_strips_it_has() -> None:
-    mr = host_shape("float").mr
-    for rows, rest in ((8 * mr, 0), (8 * mr + 3, 3), (2, 2)):
-        sizes = _strips(lambda a, b: a @ b, (rows, 300), (300, 500))
-        assert not rest or rest in sizes
-        assert sizes <= {rest, mr} or rows < mr
+    shape = host_shape("float")
+    whole, half = shape.mr, shape.half_rows
+    for rows, asked in ((8 * whole, {whole}), (8 * whole + 2, {whole, half}), (2, {half}), (half + 1, {whole})):
+        assert _strips(lambda a, b: a @ b, (rows, 300), (300, 500)) == asked
+    # a strip in full for two rows takes less time than its own function would take to compile
+    assert _strips(lambda a, b: a @ b, (50 * whole + 2, 300), (300, 500)) == {whole}
 
 
 def test_a_convolution_says_which_strips_it_has() -> None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from backends.llvm.gemm_machine import SUFFIX, Machine
-from backends.llvm.gemm_pack import gemv, pack_b
+from backends.llvm.compiling import one_module
+from backends.llvm.gemm_machine import SUFFIX
+from backends.llvm.gemm_pack import copy_a, pack_b
 from backends.llvm.gemm_shape import GemmShape
-from backends.llvm.gemm_strip import strip_name, strips
+from backends.llvm.gemm_strip import put, strip_name, strip_parameters, strip_sizes, strips
 from backends.llvm.gemm_text import Text
+from backends.llvm.gemm_vector import gemv, gevm, part_of
 
 BAND_BYTES = 48 << 10  # of strips of a that are copied at a time, on the stack
 
@@ -28,19 +30,20 @@ class Product(ABC):
     arguments = "ptr %a, i64 %a_row, i64 %a_k, ptr %b, i64 %b_k, i64 %b_panel"
     workspace = ""
     packing = False
+    windows = False
 
     def __init__(self, shape: GemmShape):
         self.shape = shape
         self.text = Text(
             f"define void @{self.name}_{SUFFIX[shape.scalar]}(i64 %m, i64 %n, i64 %k, {self.arguments}, "
-            f"ptr %c, i64 %c_row, i1 %accumulate{self.workspace}) nounwind"
-        )
+            f"ptr %c, i64 %c_row, i1 %accumulate{self.workspace}) nounwind noinline optnone"
+        )  # what takes time is in the functions that this one calls
 
     def write(self) -> str:
         t, shape = self.text, self.shape
         scalar, nr = shape.scalar, shape.nr
         self.begin()
-        part = self._part()
+        part = part_of(t, shape)
         width = self._width(part)
 
         def block(j: str, pointers: list[str]) -> Sequence[str]:
@@ -65,15 +68,26 @@ class Product(ABC):
     def block(self, b: str, j: str, p: str, columns: str, length: str) -> None:
         """All rows with a block of b."""
 
-    def _part(self) -> str:
-        """The steps of k that are summed at a time: equal parts."""
-        t, depth = self.text, self.shape.depth
+    def height(self, columns: str) -> tuple[str, str]:
+        """How many rows strips of so many columns have, and the function of whole ones."""
+        t, shape = self.text, self.shape
+        whole, joined = (f"@{strip_name(shape, rows, self.windows)}" for rows in (shape.mr, shape.joined_rows))
+        if not shape.joins:
+            return str(shape.mr), whole
+        # so many rows that their columns are a single tile: it reads b but once
+        alone = t.both(t.less(str(shape.nr), columns), t.op(f"icmp sle i64 {columns}, {shape.nr + shape.lanes}"))
+        return t.select(alone, "i64", shape.joined_rows, shape.mr), t.select(alone, "ptr", joined, whole)
 
-        def cut() -> Sequence[str]:
-            parts = t.div(t.add("%k", depth - 1), depth)
-            return [t.div(t.sub(t.add("%k", parts), 1), parts)]
-
-        return t.when(t.less(str(depth), "%k"), cut, [("i64", "%k")])[0]
+    def strip(self, count: str, whole: str, *arguments: tuple[str, str]) -> None:
+        """So many rows, by the function of whole strips, or that of half ones."""
+        t, shape = self.text, self.shape
+        half = f"@{strip_name(shape, shape.half_rows, self.windows)}"
+        for rows in strip_sizes(shape):
+            t.declare(
+                "void", strip_name(shape, rows, self.windows), *(kind for kind, _ in strip_parameters(self.windows))
+            )
+        function = t.select(t.less(str(shape.half_rows), count), "ptr", whole, half)
+        t.call("void", function, ("i64", count), *arguments)
 
     def _width(self, part: str) -> str:
         """As many columns as leave a block in the cache; all, if no second strip would find it there."""
@@ -93,8 +107,8 @@ class _StridedProduct(Product):
 
     def begin(self) -> None:
         t, shape = self.text, self.shape
-        self.band = max(1, BAND_BYTES // (shape.mr * shape.depth * shape.size)) * shape.mr
-        self.buffer = t.op(f"alloca [{self.band * shape.depth} x {shape.scalar}], align 64")
+        self.strips = max(1, BAND_BYTES // (shape.mr * shape.depth * shape.size))
+        self.buffer = t.op(f"alloca [{self.strips * shape.mr * shape.depth} x {shape.scalar}], align 64")
         # a strip that is read through the whole of a costs more than a copy, once several tiles use it
         self.copied = t.both(t.op("icmp ne i64 %a_k, 1"), t.less(str(4 * shape.nr), "%n"))
 
@@ -112,110 +126,38 @@ class _StridedProduct(Product):
             strides = (("i64", "%b_k"), ("i64", "%b_n"))
             t.call("void", f"pack_b_{SUFFIX[scalar]}", *sizes, ("ptr", b), *strides, ("ptr", "%workspace"))
             b, b_k, b_panel = "%workspace", str(shape.nr), t.mul(length, shape.nr)
-        size = t.mul(length, shape.mr)
+        height, whole = self.height(columns)
+        rows = t.mul(height, self.strips)
 
         def band(first: str, _: list[str]) -> Sequence[str]:
-            end = t.least(t.add(first, self.band), "%m")
+            count = t.least(t.sub("%m", first), rows)
             a = t.at(scalar, a_part, t.mul(first, "%a_row"))
 
             def copy() -> Sequence[str]:
-                self._copy(t.sub(end, first), length, a)
-                return [self.buffer, size]
+                sizes = ("i64", count), ("i64", height), ("i64", length)
+                matrix = ("ptr", a), ("i64", "%a_row"), ("i64", "%a_k")
+                t.call("void", f"copy_a_{SUFFIX[scalar]}", *sizes, *matrix, ("ptr", self.buffer))
+                return [self.buffer, "1", height]
 
-            a, a_strip = t.when(self.copied, copy, [("ptr", a), ("i64", t.mul("%a_row", shape.mr))])
+            lies = [("ptr", a), ("i64", "%a_row"), ("i64", "%a_k")]
+            a, a_row, a_k = t.when(self.copied, copy, lies)
+            a_strip = t.mul(height, t.select(self.copied, "i64", length, a_row))
 
             def strip(i: str, pointers: list[str]) -> Sequence[str]:
-                rows = t.least(t.sub(end, i), shape.mr)
-                a_row = t.select(self.copied, "i64", 1, "%a_row")
-                a_k = t.select(self.copied, "i64", rows, "%a_k")
-                c = t.at(scalar, c_part, t.mul(i, "%c_row"))
-                self._strip(
-                    rows,
+                self.strip(
+                    t.least(t.sub(count, i), height),
+                    whole,
                     *(("i64", columns), ("i64", length)),
                     *(("ptr", pointers[0]), ("i64", a_row), ("i64", a_k)),
                     *(("ptr", b), ("i64", b_k), ("i64", b_panel)),
-                    *(("ptr", c), ("i64", "%c_row"), ("i1", add_up)),
+                    *(("ptr", pointers[1]), ("i64", "%c_row"), ("i1", add_up)),
                 )
-                return [t.at(scalar, pointers[0], a_strip)]
+                return [t.at(scalar, pointers[0], a_strip), t.at(scalar, pointers[1], t.mul("%c_row", height))]
 
-            t.loop(first, end, shape.mr, [("ptr", a)], strip)
+            t.loop(0, count, height, [("ptr", a), ("ptr", t.at(scalar, c_part, t.mul(first, "%c_row")))], strip)
             return ()
 
-        t.loop(0, "%m", self.band, (), band)
-
-    def _strip(self, rows: str, *arguments: tuple[str, str]) -> None:
-        """The function of a strip with so many rows."""
-        t, shape = self.text, self.shape
-        labels = [t.label() for _ in range(shape.mr)]
-        after = t.label()
-        cases = " ".join(f"i64 {n}, label %{labels[n - 1]}" for n in range(1, shape.mr))
-        t.do(f"switch i64 {rows}, label %{labels[-1]} [ {cases} ]")
-        for n, label in enumerate(labels, 1):
-            t.begin(label)
-            t.call("void", strip_name(shape, n), *arguments)
-            t.do(f"br label %{after}")
-        t.begin(after)
-
-    def _copy(self, count: str, length: str, a: str) -> None:
-        """Strips of a, one after the other; in each, its rows lie side by side for each step of k."""
-        t, shape = self.text, self.shape
-        scalar, mr = shape.scalar, shape.mr
-        machine = Machine(t, shape)
-        size = t.mul(length, mr)
-
-        def neighbours(strips: int, from_a: str, to: str) -> Sequence[str]:
-            """So many strips whose rows lie side by side in a, at once: they share cache lines."""
-
-            def step(p: str, pointers: list[str]) -> Sequence[str]:
-                source, target = pointers
-                for strip in range(strips):
-                    start = 0
-                    to = t.at(scalar, target, t.mul(size, strip) if strip else 0)
-                    while start < mr:
-                        width = min(shape.lanes, 1 << ((mr - start).bit_length() - 1))
-                        value = machine.load(t.at(scalar, source, strip * mr + start), width)
-                        machine.store(value, t.at(scalar, to, start), width)
-                        start += width
-                return [t.at(scalar, source, "%a_k"), t.at(scalar, target, mr)]
-
-            t.loop(0, length, 1, [("ptr", from_a), ("ptr", to)], step)
-            return ()
-
-        def single(rows: str, from_a: str, to: str) -> Sequence[str]:
-            def step(p: str, pointers: list[str]) -> Sequence[str]:
-                source, target = pointers
-
-                def row(r: str, _: list[str]) -> Sequence[str]:
-                    value = machine.load(t.at(scalar, source, t.mul(r, "%a_row")), 1)
-                    machine.store(value, t.at(scalar, target, r), 1)
-                    return ()
-
-                t.loop(0, rows, 1, (), row)
-                return [t.at(scalar, source, "%a_k"), t.at(scalar, target, rows)]
-
-            t.loop(0, length, 1, [("ptr", from_a), ("ptr", to)], step)
-            return ()
-
-        def one_by_one() -> Sequence[str]:
-            def strip(i: str, targets: list[str]) -> Sequence[str]:
-                rows = t.least(t.sub(count, i), mr)
-                source = t.at(scalar, a, t.mul(i, "%a_row"))
-                t.when(
-                    t.both(side_by_side, t.equal(rows, mr)),
-                    lambda: neighbours(1, source, targets[0]),
-                    lambda: single(rows, source, targets[0]),
-                )
-                return [t.at(scalar, targets[0], size)]
-
-            t.loop(0, count, mr, [("ptr", self.buffer)], strip)
-            return ()
-
-        side_by_side = t.equal("%a_row", 1)
-        t.when(
-            t.both(side_by_side, t.equal(count, self.band)),
-            lambda: neighbours(self.band // mr, a, self.buffer),
-            one_by_one,
-        )
+        t.loop(0, "%m", rows, (), band)
 
 
 class _PackingProduct(_StridedProduct):
@@ -239,15 +181,26 @@ def gemm_functions(shape: GemmShape) -> dict[str, Callable[[], str]]:
     - `gemm_packing_X(m, n, k, a, a_row, a_k, b, b_k, b_n, c, c_row, accumulate, workspace)`: the same for b of any
       strides, which it packs block by block into a workspace of `GemmShape.workspace(n, k)` elements.
     - `pack_b_X(k, n, b, b_k, b_n, target)`: panels of nr columns, the last one filled up with zeros.
+    - `copy_a_X(m, height, k, a, a_row, a_k, target)`: strips of so many rows (an even number); in each, element (i, p) is at
+      p * height + i.
+    - `put_X(m, n, source, source_row, target, target_row, accumulate)`: target[m, n] from source, both of contiguous rows.
     - `gemv_X(m, k, a, a_row, x, y, y_step, accumulate)`: y = a x, both contiguous along k. A product with one row whose
       b is contiguous along k is this one with the operands exchanged.
+    - `gevm_X(n, k, x, x_step, b, b_k, y, accumulate)`: y = x b, whose rows are contiguous: what `gemm_X` gives for one row.
 
     The texts are good as they are: no pass over them is needed before code generation.
     """
     suffix = SUFFIX[shape.scalar]
+
+    def product() -> str:
+        return one_module([_StridedProduct(shape).write(), copy_a(shape)])
+
     return strips(shape) | {
-        f"gemm_{suffix}": lambda: _StridedProduct(shape).write(),
+        f"gemm_{suffix}": product,
+        f"copy_a_{suffix}": product,
         f"gemm_packing_{suffix}": lambda: _PackingProduct(shape).write(),
         f"pack_b_{suffix}": lambda: pack_b(shape),
+        f"put_{suffix}": lambda: put(shape),
         f"gemv_{suffix}": lambda: gemv(shape),
+        f"gevm_{suffix}": lambda: gevm(shape),
     }

@@ -48,12 +48,12 @@ class Machine:
             others = t.op(f"shl i64 -1, {t.least(count, lanes)}")
             inside = t.op(f"trunc i64 {t.op(f'xor i64 {others}, -1')} to i{lanes}")
             return t.op(f"bitcast i{lanes} {inside} to <{lanes} x i1>")
-        kind = f"<{lanes} x i64>"
-        first = t.op(f"insertelement {kind} poison, i64 {count}, i64 0")
+        kind, number = self._mask_kind(), self._mask_kind().split()[-1][:-1]
+        some = t.op(f"trunc i64 {t.least(count, lanes)} to {number}") if number != "i64" else count
+        first = t.op(f"insertelement {kind} poison, {number} {some}, i64 0")
         counts = t.op(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
-        numbers = ", ".join(f"i64 {n}" for n in range(lanes))
-        inside = t.op(f"icmp slt {kind} <{numbers}>, {counts}")
-        return t.op(f"sext <{lanes} x i1> {inside} to {self._mask_kind()}")
+        numbers = ", ".join(f"{number} {n}" for n in range(lanes))
+        return t.op(f"sext <{lanes} x i1> {t.op(f'icmp slt {kind} <{numbers}>, {counts}')} to {kind}")
 
     def _mask_kind(self) -> str:
         return f"<{self.shape.lanes} x i{32 if self.shape.scalar == 'float' else 64}>"

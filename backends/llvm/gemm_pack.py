@@ -12,6 +12,51 @@ ROWS = 8  # rows of b that are copied together: as many streams as a processor r
 AHEAD = 4  # panels
 
 
+def copy_a(shape: GemmShape) -> str:
+    """Copies strips of a, one after the other; in each, its rows lie side by side for each step of k."""
+    scalar = shape.scalar
+    t = Text(
+        f"define void @copy_a_{SUFFIX[scalar]}(i64 %m, i64 %height, i64 %k, ptr %a, i64 %a_row, i64 %a_k, ptr %target) "
+        "noinline nounwind"
+    )
+    machine = Machine(t, shape)
+    size = t.mul("%k", "%height")
+
+    def move(source: str, target: str, width: int) -> Sequence[str]:
+        machine.store(machine.load(source, width), target, width)
+        return ()
+
+    def step(p: str, pointers: list[str]) -> Sequence[str]:
+        """Rows that lie side by side in a, two at a time, of all whole strips: these share cache lines."""
+        source, target = pointers
+
+        def strip(i: str, targets: list[str]) -> Sequence[str]:
+            start = t.at(scalar, source, i)
+            t.loop(0, "%height", 2, (), lambda r, _: move(t.at(scalar, start, r), t.at(scalar, targets[0], r), 2))
+            return [t.at(scalar, targets[0], size)]
+
+        t.loop(0, whole, "%height", [("ptr", target)], strip)
+        return [t.at(scalar, source, "%a_k"), t.at(scalar, target, "%height")]
+
+    def row(i: str, _: list[str]) -> Sequence[str]:
+        """An element at a time."""
+        source = t.at(scalar, "%a", t.mul(i, "%a_row"))
+        inside = t.op(f"urem i64 {i}, %height")
+        target = t.at(scalar, "%target", t.add(t.mul(t.sub(i, inside), "%k"), inside))
+
+        def element(_: str, pointers: list[str]) -> Sequence[str]:
+            move(pointers[0], pointers[1], 1)
+            return [t.at(scalar, pointers[0], "%a_k"), t.at(scalar, pointers[1], "%height")]
+
+        t.loop(0, "%k", 1, [("ptr", source), ("ptr", target)], element)
+        return ()
+
+    whole = t.select(t.equal("%a_row", 1), "i64", t.sub("%m", t.op("urem i64 %m, %height")), 0)
+    t.loop(0, "%k", 1, [("ptr", "%a"), ("ptr", "%target")], step)
+    t.loop(whole, "%m", 1, (), row)
+    return t.finish()
+
+
 def pack_b(shape: GemmShape) -> str:
     """Copies b into panels of nr columns, one after the other, the last one filled up with zeros."""
     scalar, nr, lanes = shape.scalar, shape.nr, shape.lanes
@@ -163,79 +208,3 @@ def turned_squares(t: Text, kind: str, lanes: int, lines: list[str]) -> list[str
                 following.append(t.op(f"shufflevector {pair}, <{lanes} x i32> <{order}>"))
         lines = following
     return lines
-
-
-def gemv(shape: GemmShape) -> str:
-    """The product with a vector, both contiguous along k: its elements are summed in the lanes of two vectors."""
-    scalar, lanes = shape.scalar, shape.lanes
-    t = Text(
-        f"define void @gemv_{SUFFIX[scalar]}(i64 %m, i64 %k, ptr %a, i64 %a_row, ptr %x, ptr %y, i64 %y_step, "
-        "i1 %accumulate) nounwind"
-    )
-    machine = Machine(t, shape)
-    kind = machine.kind(lanes)
-    pair = 2 * lanes
-    tail = t.mul(t.div("%k", pair), pair)
-    last = t.sub("%k", pair - 1)
-
-    def rows(count: int, i: str) -> None:
-        starts = [t.at(scalar, "%a", t.mul(t.add(i, r), "%a_row")) for r in range(count)]
-
-        def step(p: str, sums: list[str]) -> Sequence[str]:
-            vectors = [machine.load(t.at(scalar, t.at(scalar, "%x", p), h * lanes), lanes) for h in range(2)]
-            return [
-                machine.multiply_add(
-                    machine.load(t.at(scalar, t.at(scalar, start, p), h * lanes), lanes),
-                    vectors[h],
-                    sums[2 * r + h],
-                    lanes,
-                )
-                for r, start in enumerate(starts)
-                for h in range(2)
-            ]
-
-        sums = t.loop(0, last, pair, [(kind, "zeroinitializer")] * (2 * count), step)
-
-        def rest(p: str, singles: list[str]) -> Sequence[str]:
-            x = machine.load(t.at(scalar, "%x", p), 1)
-            return [
-                machine.multiply_add(machine.load(t.at(scalar, start, p), 1), x, single, 1)
-                for start, single in zip(starts, singles, strict=True)
-            ]
-
-        singles = t.loop(tail, "%k", 1, [(scalar, "0.0")] * count, rest)
-        for r in range(count):
-            whole = t.op(f"fadd {kind} {sums[2 * r]}, {sums[2 * r + 1]}")
-            total = t.op(f"fadd {scalar} {_total(t, scalar, lanes, whole)}, {singles[r]}")
-            place = t.at(scalar, "%y", t.mul(t.add(i, r), "%y_step"))
-
-            def added(place: str = place, total: str = total) -> Sequence[str]:
-                return [t.op(f"fadd {scalar} {machine.load(place, 1)}, {total}")]
-
-            (result,) = t.when("%accumulate", added, [(scalar, total)])
-            machine.store(result, place, 1)
-
-    def together(count: int, first: str) -> str:
-        def body(i: str, _: list[str]) -> Sequence[str]:
-            rows(count, i)
-            return [t.add(i, count)]
-
-        (done,) = t.loop(first, t.sub("%m", count - 1), count, [("i64", first)], body)
-        return done
-
-    together(1, together(4, "0"))
-    return t.finish()
-
-
-def _total(t: Text, scalar: str, lanes: int, value: str) -> str:
-    """The sum of the lanes, by halves."""
-    while lanes > 1:
-        half = lanes // 2
-        kind = f"<{lanes} x {scalar}>"
-        halves = []
-        for start in (0, half):
-            order = ", ".join(f"i32 {start + j}" for j in range(half))
-            halves.append(t.op(f"shufflevector {kind} {value}, {kind} poison, <{half} x i32> <{order}>"))
-        value = t.op(f"fadd <{half} x {scalar}> {halves[0]}, {halves[1]}")
-        lanes = half
-    return t.op(f"extractelement <1 x {scalar}> {value}, i64 0")

@@ -38,11 +38,16 @@ class Text:
         self.lines.append(f"{label}:")
         self.block = label
 
-    def call(self, result: str, name: str, *arguments: tuple[str, str | int]) -> str:
-        """A call of a function, which is declared after this one; the name of its result."""
-        kinds = ", ".join(kind for kind, _ in arguments)
-        self.declared[name] = f"declare {result} @{name}({kinds})"
-        text = f"call {result} @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})"
+    def declare(self, result: str, name: str, *kinds: str) -> None:
+        """A function that this one calls, by the types of its result and its arguments."""
+        self.declared[name] = f"declare {result} @{name}({', '.join(kinds)})"
+
+    def call(self, result: str, function: str, *arguments: tuple[str, str | int]) -> str:
+        """A call of a function, which is declared, or of a pointer to one; the name of its result."""
+        if not function.startswith("%"):
+            self.declare(result, function, *(kind for kind, _ in arguments))
+            function = f"@{function}"
+        text = f"call {result} {function}({', '.join(f'{kind} {value}' for kind, value in arguments)})"
         if result == "void":
             self.do(text)
             return ""

@@ -12,7 +12,7 @@ from backends.llvm.gemm import Product
 from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_pack import joined, turned_squares
 from backends.llvm.gemm_shape import GemmShape
-from backends.llvm.gemm_strip import strip_name, strips
+from backends.llvm.gemm_strip import strips
 from backends.llvm.gemm_text import Text
 
 # what `pad` is told of planes and lines
@@ -24,6 +24,7 @@ class _WindowsProduct(Product):
 
     arguments = "ptr %a, ptr %rows, ptr %depths, ptr %b, i64 %b_k, i64 %b_panel"
     name = "gemm_windows"
+    windows = True
 
     def block(self, b: str, j: str, p: str, columns: str, length: str) -> None:
         """All rows with a block of b."""
@@ -32,32 +33,17 @@ class _WindowsProduct(Product):
         depths = t.at("i32", "%depths", p)
         c_part = t.at(shape.scalar, "%c", j)
         b = t.at(shape.scalar, b, t.mul(p, "%b_k"))
-        height, alone = str(shape.mr), ""
-        if shape.joins:  # so many rows that their columns are a single tile: it reads b but once
-            alone = t.both(t.less(str(shape.nr), columns), t.op(f"icmp sle i64 {columns}, {shape.nr + shape.lanes}"))
-            height = t.select(alone, "i64", shape.joined_rows, shape.mr)
+        height, whole = self.height(columns)
 
         def strip(i: str, _: list[str]) -> Sequence[str]:
-            count = t.least(t.sub("%m", i), height)
-            arguments = (
-                *(("i64", count), ("i64", columns), ("i64", length)),
+            self.strip(
+                t.least(t.sub("%m", i), height),
+                whole,
+                *(("i64", columns), ("i64", length)),
                 *(("ptr", "%a"), ("ptr", t.at("i32", "%rows", i)), ("ptr", depths)),
                 *(("ptr", b), ("i64", "%b_k"), ("i64", "%b_panel")),
                 *(("ptr", t.at(shape.scalar, c_part, t.mul(i, "%c_row"))), ("i64", "%c_row"), ("i1", add_up)),
             )
-
-            def of(rows: int) -> Sequence[str]:
-                t.call("void", strip_name(shape, rows, windows=True), *arguments)
-                return ()
-
-            def many() -> Sequence[str]:
-                if shape.joins:
-                    t.when(alone, lambda: of(shape.joined_rows), lambda: of(shape.mr))
-                else:
-                    of(shape.mr)
-                return ()
-
-            t.when(t.less(str(shape.half_rows), count), many, lambda: of(shape.half_rows))
             return ()
 
         t.loop(0, "%m", height, (), strip)

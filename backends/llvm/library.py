@@ -17,7 +17,7 @@ from backends.programs.disk import kept
 _STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 _PRODUCTS = {"float32": "f32", "float64": "f64"}
-_TYPE = re.compile(r"(?:gemm|gemv|pack|pad|turn)\w*_(f\d\d)(?:_rows_\d+)?")
+_TYPE = re.compile(r"(?:copy|gemm|gemv|gevm|pack|pad|put|turn)\w*_(f\d\d)(?:_rows_\d+)?")
 
 
 @lru_cache(maxsize=4)
@@ -47,12 +47,9 @@ def _other_strips(product: str, dtype: str, fast: frozenset[int]) -> str:
     shape = product_shape(dtype)
 
     def write() -> bytes:
-        from backends.llvm.gemm_strip import strip_sizes  # here: it is done once
-        from backends.llvm.strips import unasked
+        from backends.llvm.strips import unasked  # here: it is done once
 
-        windows = "windows" in product
-        sizes = [rows for rows in strip_sizes(shape, windows) if rows not in fast]
-        return unasked(shape, windows, sizes).encode()
+        return unasked(shape, "windows" in product, fast).encode()
 
     return kept("library", f"{version()!r} {shape} {product} {sorted(fast)}", write).decode()
 

@@ -1,9 +1,8 @@
 """Which strips the products of a kernel have.
 
-A product of matrices goes over the rows of a result in strips, each size by a function of its own. These are long, and
-nearly all products have whole strips alone, or ones of the same rest. So a kernel says which it calls, as far as that can be
-told from how its rows are computed; other sizes are done element by element, should they occur. Strips of windows are done
-whole, or as half of one, whatever is left.
+A product of matrices goes over the rows of a result in strips: whole ones, and for the rest a whole or half one that has
+fewer rows than it could. Each has a function of its own, which takes long to compile. So a kernel says which it calls, as far
+as that can be told from how its rows are computed; a strip of another size is handed on to those, should it occur.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from typing import Any
 
 from backends.kernels.ir import Call, If, Kernel, Loop, Value
 from backends.llvm.compiling import one_module
-from backends.llvm.gemm_machine import Machine, listed
 from backends.llvm.gemm_shape import GemmShape
-from backends.llvm.gemm_strip import strip_name, strip_parameters
+from backends.llvm.gemm_strip import strip_name, strip_parameters, strip_sizes
 from backends.llvm.gemm_text import Text
 
 # what hardly ever runs need not be fast
 _ATTRIBUTES = "nounwind noinline optnone"
+# strips of which one that is not needed in full is few
+_LONG = 20
 _PRODUCT = re.compile(r"gemm(?P<windows>_windows)?_(?P<dtype>f\d\d)")
 _EXACT: dict[str, Callable[[int, int], int]] = {
     "add": operator.add,
@@ -44,10 +44,8 @@ def strips_of(kernel: Kernel, shape_of: Callable[[str], GemmShape]) -> frozenset
         if product is not None:
             rows, columns, *_ = call.operands()
             shape = shape_of(product["dtype"])
-            sizes = _sizes(rows, shape.mr)
-            if product["windows"]:
-                half, heights = shape.half_rows, _heights(columns, shape)
-                sizes = {half if size <= half else height for height in heights for size in _sizes(rows, height)}
+            heights, half = _heights(columns, shape), 0 if _is_long(rows, shape) else shape.half_rows
+            sizes = {half if size <= half else height for height in heights for size in _sizes(rows, height)}
             found |= {f"{call.function}_rows_{size}" for size in sizes}
     return frozenset(found)
 
@@ -60,13 +58,32 @@ def _sizes(rows: Value, whole: int) -> set[int]:
 
 
 def _heights(columns: Value, shape: GemmShape) -> frozenset[int]:
-    """How many rows a whole strip of windows may have; see `gemm_windows`."""
+    """How many rows a whole strip may have."""
     if not shape.joins or all(not 0 < rest <= shape.lanes for rest in _rests(columns, shape.nr)):
         return frozenset({shape.mr})
     exact = _exact(columns)
     if exact is None:
         return frozenset({shape.mr, shape.joined_rows})
     return frozenset({shape.joined_rows if shape.nr < exact <= shape.nr + shape.lanes else shape.mr})
+
+
+def _is_long(rows: Value, shape: GemmShape) -> bool:
+    """Whether there are so many rows that a whole strip for the last ones takes no time worth a function."""
+    most = _most(rows)
+    return most is not None and most >= _LONG * shape.mr
+
+
+def _most(value: Value, less: Value | None = None) -> int | None:
+    """A number that an integer, or its difference to one that is subtracted, reaches but where it is cut short, such as the
+    length of pieces of which the last one may be shorter."""
+    if value.op == "sub" and less is None:
+        return _most(*value.args)
+    if value.op == "min":
+        found = [most for x in value.args if (most := _most(x, less)) is not None]
+        return min(found, default=None)
+    if less is None:
+        return _exact(value)
+    return _exact(value.args[value.args[0] is less]) if value.op == "add" and less in value.args else None
 
 
 def _calls(body: Sequence[Any]) -> Iterator[Call]:
@@ -108,52 +125,27 @@ def _rests(value: Value, of: int) -> frozenset[int]:
     return frozenset(range(of))
 
 
-def unasked(shape: GemmShape, windows: bool, sizes: Iterable[int]) -> str:
+def unasked(shape: GemmShape, windows: bool, asked: Iterable[int]) -> str:
     """The module of the functions for strips of sizes that no kernel says it has, of the usual products or of those with
     windows."""
-    return one_module([_one_by_one(shape, windows), *(_handed_on(shape, windows, rows) for rows in sizes)])
+    *_, most = sorted(asked) or [0]
+    assert most, "a product has strips of some size"
+    return one_module([_handed_on(shape, windows, rows, most) for rows in strip_sizes(shape) if rows not in asked])
 
 
-def _handed_on(shape: GemmShape, windows: bool, rows: int) -> str:
-    """The text of the function for strips of a size, which calls that for strips of any size."""
-    parameters = strip_parameters(windows)
+def _handed_on(shape: GemmShape, windows: bool, rows: int, to: int) -> str:
+    """The text of the function for strips of a size, which calls that for strips of another one."""
+    scalar, parameters = shape.scalar, strip_parameters(windows)
     t = Text(f"define void @{strip_name(shape, rows, windows)}({', '.join(map(' '.join, parameters))}) {_ATTRIBUTES}")
-    count = [] if windows else [("i64", rows)]
-    t.call("void", strip_name(shape, "any", windows), *count, *parameters)
-    return t.finish()
 
-
-def _one_by_one(shape: GemmShape, windows: bool) -> str:
-    """The text of the function for strips of any size. It sums elements one by one, in the same order."""
-    scalar, count = shape.scalar, [] if windows else [("i64", "%count")]
-    parameters = [*count, *strip_parameters(windows)]
-    t = Text(f"define void @{strip_name(shape, 'any', windows)}({', '.join(map(' '.join, parameters))}) {_ATTRIBUTES}")
-    machine = Machine(t, shape)
-
-    def row(i: str, _: list[str]) -> Sequence[str]:
-        a = t.at(scalar, "%a", listed(t, "%rows", i) if windows else t.mul("%a_row", i))
-        c = t.at(scalar, "%c", t.mul("%c_row", i))
-
-        def column(j: str, _: list[str]) -> Sequence[str]:
-            b = t.at(scalar, "%b", t.add(t.mul(t.div(j, shape.nr), "%b_panel"), t.op(f"urem i64 {j}, {shape.nr}")))
-
-            def step(p: str, sums: list[str]) -> Sequence[str]:
-                in_a = listed(t, "%depths", p) if windows else t.mul(p, "%a_k")
-                left, right = (machine.load(t.at(scalar, *x), 1) for x in ((a, in_a), (b, t.mul(p, "%b_k"))))
-                return [machine.multiply_add(left, right, sums[0], 1)]
-
-            total = t.loop(0, "%k", 1, [(scalar, "0.0")], step)[0]
-            place = t.at(scalar, c, j)
-            added = t.when(
-                "%accumulate",
-                lambda: [t.op(f"fadd {scalar} {machine.load(place, 1)}, {total}")],
-                [(scalar, total)],
-            )
-            machine.store(added[0], place, 1)
-            return ()
-
-        t.loop(0, "%n", 1, (), column)
+    def part(i: str, _: list[str]) -> Sequence[str]:
+        changed = {"%count": t.least(t.sub("%count", i), to), "%c": t.at(scalar, "%c", t.mul("%c_row", i))}
+        if windows:
+            changed["%rows"] = t.at("i32", "%rows", i)
+        else:
+            changed["%a"] = t.at(scalar, "%a", t.mul("%a_row", i))
+        t.call("void", strip_name(shape, to, windows), *((kind, changed.get(name, name)) for kind, name in parameters))
         return ()
 
-    t.loop(0, "%count", 1, (), row)
+    t.loop(0, "%count", to, (), part)
     return t.finish()

@@ -139,6 +139,9 @@ class _Writer(BlockWriter):
         # columns that are no neighbours, or used often and too many to stay in the first cache as they lie, are brought
         # together by the library
         self.apart = columns is not None and p.n > 1 and (columns.free != 1 or self._is_large(self.cut))
+        # a single row is multiplied with columns as they lie if its elements are neighbours, as those of each column are
+        self.is_vector = p.m == 1 and columns is not None and columns.depth == 1 and (rows is None or rows.depth == 1)
+        self.apart &= not self.is_vector
 
     def _is_large(self, cut: Cut) -> bool:
         """Whether a block of the second factor is worth a copy, which is in the order in which a product reads it."""
@@ -169,13 +172,31 @@ class _Writer(BlockWriter):
             right = self._right(second, depth)
             again = b.op("gt", b.index(part), self.number(0), dtype=BOOL)
             sizes = (self.size(self.down), self.size(self.across), self.size(depth))
-            result = ((block, self.number(0)), self.number(stride), again)
-            b.call(f"gemm_{LIBRARY[self.dtype]}", (*sizes, *left, *right, *result), [block])
+            self._multiply(sizes, left, right, ((block, self.number(0)), self.number(stride)), again)
         length = p.columns.sizes[-1] if p.columns.sizes else 1
         if len(p.columns.sizes) < 2 or (cut.columns % length and cut.columns != p.n):
             length = p.n
         self.finish(block, stride, length, cut.columns % length == 0)
         return self.plan_of(grid)
+
+    def _multiply(
+        self,
+        sizes: tuple[Value, Value, Value],
+        left: Sequence[Value | tuple[Memory, Value]],
+        right: Sequence[Value | tuple[Memory, Value]],
+        result: tuple[tuple[Memory, Value], Value],
+        again: Value,
+    ) -> None:
+        """The block of the result, or, `again`, what is added to it. Sizes: rows, columns, steps of k."""
+        b, name, (goal, stride) = self.b, LIBRARY[self.dtype], result
+        if self.is_vector:
+            assert self.columns is not None
+            lines = right[0], self.number(self.columns.free)
+            b.call(f"gemv_{name}", (*sizes[1:], *lines, left[0], goal, self.number(1), again), [goal[0]])
+        elif self.p.m == 1 and self.columns is not None and not self.apart:
+            b.call(f"gevm_{name}", (*sizes[1:], left[0], left[2], *right[:2], goal, again), [goal[0]])
+        else:
+            b.call(f"gemm_{name}", (*sizes, *left, *right, goal, stride, again), [goal[0]])
 
     def _buffer(self, free: int) -> Memory:
         return self.b.workgroup_memory(self.dtype, free * self.cut.depth)

@@ -1,0 +1,163 @@
+"""Products of a matrix with a vector, as LLVM IR text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from backends.llvm.gemm_machine import SUFFIX, Machine
+from backends.llvm.gemm_shape import LONG, GemmShape
+from backends.llvm.gemm_text import Text
+
+
+def part_of(t: Text, shape: GemmShape) -> str:
+    """The steps of %k that are summed at a time: equal parts."""
+    depth = shape.depth
+
+    def cut() -> Sequence[str]:
+        parts = t.div(t.add("%k", depth - 1), depth)
+        return [t.div(t.sub(t.add("%k", parts), 1), parts)]
+
+    return t.when(t.less(str(depth), "%k"), cut, [("i64", "%k")])[0]
+
+
+def gevm(shape: GemmShape) -> str:
+    """One row with a b in rows: reads four long pieces of rows at a time, as memory likes it, and keeps the sums of the
+    columns in memory that stays in the first cache. Each is the same sum in the same order as in a tile."""
+    scalar, lanes = shape.scalar, shape.lanes
+    t = Text(
+        f"define void @gevm_{SUFFIX[scalar]}(i64 %n, i64 %k, ptr %x, i64 %x_step, ptr %b, i64 %b_k, ptr %y, "
+        "i1 %accumulate) nounwind"
+    )
+    machine = Machine(t, shape)
+
+    def each(count: str, body: Callable[[str, int], object]) -> None:
+        """Vectors of so many columns, then those that are left."""
+
+        def part(width: int) -> Callable[[str, list[str]], Sequence[str]]:
+            def one(i: str, _: list[str]) -> Sequence[str]:
+                body(i, width)
+                return [t.add(i, width)]
+
+            return one
+
+        (done,) = t.loop(0, t.sub(count, lanes - 1), lanes, [("i64", "0")], part(lanes))
+        t.loop(done, count, 1, [("i64", done)], part(1))
+
+    def piece(p: str, length: str, j: str) -> Sequence[str]:
+        count = t.least(t.sub("%n", j), LONG)
+        b = t.at(scalar, t.at(scalar, "%b", t.mul(p, "%b_k")), j)
+        x, y = t.at(scalar, "%x", t.mul(p, "%x_step")), t.at(scalar, "%y", j)
+
+        def steps(height: int, first: str) -> str:
+            def step(q: str, _: list[str]) -> Sequence[str]:
+                numbers = [q if not u else t.add(q, u) for u in range(height)]
+                factors = [machine.load(t.at(scalar, x, t.mul(number, "%x_step")), 1) for number in numbers]
+                rows = [t.at(scalar, b, t.mul(number, "%b_k")) for number in numbers]
+                wide = [machine.broadcast(factor, lanes) for factor in factors]
+
+                def add(i: str, width: int) -> None:
+                    place = t.at(scalar, sums, i)
+                    value = machine.load(place, width)
+                    for factor, row in zip(wide if width > 1 else factors, rows, strict=True):
+                        value = machine.multiply_add(factor, machine.load(t.at(scalar, row, i), width), value, width)
+                    machine.store(value, place, width)
+
+                each(count, add)
+                return [t.add(q, height)]
+
+            return t.loop(first, t.sub(length, height - 1), height, [("i64", first)], step)[0]
+
+        t.call(
+            "void", "llvm.memset.p0.i64", ("ptr", sums), ("i8", 0), ("i64", t.mul(count, shape.size)), ("i1", "false")
+        )
+        steps(1, steps(4, "0"))
+        add_up = t.op(f"or i1 %accumulate, {t.less('0', p)}")
+        sizes, row = (("i64", "1"), ("i64", count)), ("i64", "0")
+        t.call("void", f"put_{SUFFIX[scalar]}", *sizes, ("ptr", sums), row, ("ptr", y), row, ("i1", add_up))
+        return ()
+
+    def over_k(p: str, _: list[str]) -> Sequence[str]:
+        length = t.least(t.sub("%k", p), part)
+        t.loop(0, "%n", LONG, (), lambda j, _: piece(p, length, j))
+        return ()
+
+    sums = t.op(f"alloca [{LONG} x {scalar}], align 64")
+    part = part_of(t, shape)
+    t.loop(0, t.most("%k", 1), t.most(part, 1), (), over_k)
+    return t.finish()
+
+
+def gemv(shape: GemmShape) -> str:
+    """The product with a vector, both contiguous along k: its elements are summed in the lanes of two vectors."""
+    scalar, lanes = shape.scalar, shape.lanes
+    t = Text(
+        f"define void @gemv_{SUFFIX[scalar]}(i64 %m, i64 %k, ptr %a, i64 %a_row, ptr %x, ptr %y, i64 %y_step, "
+        "i1 %accumulate) nounwind"
+    )
+    machine = Machine(t, shape)
+    kind = machine.kind(lanes)
+    pair = 2 * lanes
+    tail = t.mul(t.div("%k", pair), pair)
+    last = t.sub("%k", pair - 1)
+
+    def rows(count: int, i: str) -> None:
+        starts = [t.at(scalar, "%a", t.mul(t.add(i, r), "%a_row")) for r in range(count)]
+
+        def step(p: str, sums: list[str]) -> Sequence[str]:
+            vectors = [machine.load(t.at(scalar, t.at(scalar, "%x", p), h * lanes), lanes) for h in range(2)]
+            return [
+                machine.multiply_add(
+                    machine.load(t.at(scalar, t.at(scalar, start, p), h * lanes), lanes),
+                    vectors[h],
+                    sums[2 * r + h],
+                    lanes,
+                )
+                for r, start in enumerate(starts)
+                for h in range(2)
+            ]
+
+        sums = t.loop(0, last, pair, [(kind, "zeroinitializer")] * (2 * count), step)
+
+        def rest(p: str, singles: list[str]) -> Sequence[str]:
+            x = machine.load(t.at(scalar, "%x", p), 1)
+            return [
+                machine.multiply_add(machine.load(t.at(scalar, start, p), 1), x, single, 1)
+                for start, single in zip(starts, singles, strict=True)
+            ]
+
+        singles = t.loop(tail, "%k", 1, [(scalar, "0.0")] * count, rest)
+        for r in range(count):
+            whole = t.op(f"fadd {kind} {sums[2 * r]}, {sums[2 * r + 1]}")
+            total = t.op(f"fadd {scalar} {_total(t, scalar, lanes, whole)}, {singles[r]}")
+            place = t.at(scalar, "%y", t.mul(t.add(i, r), "%y_step"))
+
+            def added(place: str = place, total: str = total) -> Sequence[str]:
+                return [t.op(f"fadd {scalar} {machine.load(place, 1)}, {total}")]
+
+            (result,) = t.when("%accumulate", added, [(scalar, total)])
+            machine.store(result, place, 1)
+
+    def together(count: int, first: str) -> str:
+        def body(i: str, _: list[str]) -> Sequence[str]:
+            rows(count, i)
+            return [t.add(i, count)]
+
+        (done,) = t.loop(first, t.sub("%m", count - 1), count, [("i64", first)], body)
+        return done
+
+    together(1, together(4, "0"))
+    return t.finish()
+
+
+def _total(t: Text, scalar: str, lanes: int, value: str) -> str:
+    """The sum of the lanes, by halves."""
+    while lanes > 1:
+        half = lanes // 2
+        kind = f"<{lanes} x {scalar}>"
+        halves = []
+        for start in (0, half):
+            order = ", ".join(f"i32 {start + j}" for j in range(half))
+            halves.append(t.op(f"shufflevector {kind} {value}, {kind} poison, <{half} x i32> <{order}>"))
+        value = t.op(f"fadd <{half} x {scalar}> {halves[0]}, {halves[1]}")
+        lanes = half
+    return t.op(f"extractelement <1 x {scalar}> {value}, i64 0")
