@@ -74,21 +74,20 @@ def pack_b(shape: GemmShape) -> str:
     def place(row: str, column: str) -> str:
         return t.at(scalar, "%source", t.add(t.mul(row, "%stride_k"), t.mul(column, "%stride_n")))
 
-    def rows(groups: int, first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        """Writes some groups of a vector's width of a panel's columns, for some steps of k."""
+    def rows(first: str, end: str, column: str, panel: str) -> Sequence[str]:
+        """Writes all of a panel's columns, for some steps of k."""
 
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
             machine.prefetch(t.at(scalar, source, ahead))
-            for group in range(groups):
+            for group in range(shape.groups):
                 value = machine.load(t.at(scalar, source, group * lanes), lanes)
                 machine.store(value, t.at(scalar, target, group * lanes), lanes)
             return [t.at(scalar, source, "%stride_k"), t.at(scalar, target, nr)]
 
-        start = t.at(scalar, panel, t.mul(first, nr))
         inside = t.op(f"icmp sle i64 {t.add(column, (AHEAD + 1) * nr)}, %n")
         ahead = t.select(inside, "i64", AHEAD * nr, 0)
-        t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", start)], row)
+        t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", t.at(scalar, panel, t.mul(first, nr)))], row)
         return ()
 
     def turned(first: str, end: str, column: str, panel: str, columns: str) -> str:
@@ -112,32 +111,21 @@ def pack_b(shape: GemmShape) -> str:
         (done,) = t.loop(first, t.sub(end, piece - 1), piece, [("i64", first)], steps)
         return done
 
-    def single(first: str, end: str, column: str, panel: str, columns: str | int) -> Sequence[str]:
-        """Elements one by one, and zeros after the last column that there is."""
-        there = t.most(t.least(t.sub("%n", column), columns), 0)
+    def single(first: str, end: str, column: str, panel: str, done: str, columns: str, count: str) -> Sequence[str]:
+        """Elements one by one, all of a step of k but those columns that are done up to some step; zeros after the last
+        column that there is."""
 
         def row(p: str, _: list[str]) -> Sequence[str]:
             start = place(p, column)
             target = t.at(scalar, panel, t.mul(p, nr))
 
             def element(j: str, _: list[str]) -> Sequence[str]:
-                machine.store(machine.load(t.at(scalar, start, t.mul(j, "%stride_n")), 1), t.at(scalar, target, j), 1)
+                source = t.at(scalar, start, t.mul(j, "%stride_n"))
+                value = t.when(t.less(j, count), lambda: [machine.load(source, 1)], [(scalar, "0.0")])[0]
+                machine.store(value, t.at(scalar, target, j), 1)
                 return ()
 
-            def zero(j: str, _: list[str]) -> Sequence[str]:
-                machine.store("0.0", t.at(scalar, target, j), 1)
-                return ()
-
-            t.loop(0, there, 1, (), element)
-            t.loop(there, columns, 1, (), zero)
-            return ()
-
-        t.loop(first, end, 1, (), row)
-        return ()
-
-    def zeros(first: str, end: str, panel: str) -> Sequence[str]:
-        def row(p: str, _: list[str]) -> Sequence[str]:
-            machine.store("zeroinitializer", t.at(scalar, panel, t.mul(p, nr)), lanes)
+            t.loop(t.select(t.less(p, done), "i64", columns, 0), nr, 1, (), element)
             return ()
 
         t.loop(first, end, 1, (), row)
@@ -154,25 +142,11 @@ def pack_b(shape: GemmShape) -> str:
                 whole = t.sub(count, t.op(f"urem i64 {count}, {lanes}"))
                 columns = t.select(columns_lie, "i64", whole, 0)
                 done = turned(first, end, column, target, columns)
-                single(done, end, column, target, columns)
-
-                def group(j: str, _: list[str]) -> Sequence[str]:
-                    arguments = (first, end, t.add(column, j), t.at(scalar, target, j))
-
-                    def one_by_one() -> Sequence[str]:
-                        t.when(
-                            t.less(j, count), lambda: single(*arguments, lanes), lambda: zeros(first, end, arguments[3])
-                        )
-                        return ()
-
-                    t.when(t.both(t.less(j, whole), rows_lie), lambda: rows(1, *arguments), one_by_one)
-                    return ()
-
-                t.loop(columns, nr, lanes, (), group)
-                return ()
+                left = t.select(t.equal(columns, nr), "i64", done, first)
+                return single(left, end, column, target, done, columns, count)
 
             is_whole = t.both(t.equal(count, nr), rows_lie)
-            t.when(is_whole, lambda: rows(shape.groups, first, end, column, target), by_columns)
+            t.when(is_whole, lambda: rows(first, end, column, target), by_columns)
             return [t.at(scalar, target, size)]
 
         t.loop(0, "%n", nr, [("ptr", "%target")], panel)

@@ -68,22 +68,17 @@ def _heights(columns: Value, shape: GemmShape) -> frozenset[int]:
 
 
 def _is_long(rows: Value, shape: GemmShape) -> bool:
-    """Whether there are so many rows that a whole strip for the last ones takes no time worth a function."""
-    most = _most(rows)
-    return most is not None and most >= _LONG * shape.mr
-
-
-def _most(value: Value, less: Value | None = None) -> int | None:
-    """A number that an integer, or its difference to one that is subtracted, reaches but where it is cut short, such as the
-    length of pieces of which the last one may be shorter."""
-    if value.op == "sub" and less is None:
-        return _most(*value.args)
-    if value.op == "min":
-        found = [most for x in value.args if (most := _most(x, less)) is not None]
-        return min(found, default=None)
-    if less is None:
-        return _exact(value)
-    return _exact(value.args[value.args[0] is less]) if value.op == "add" and less in value.args else None
+    """Whether there are so many rows, in all pieces, that a whole strip for the last ones takes no time worth a function."""
+    total = _exact(rows)
+    if total is None and rows.op == "sub" and rows.args[0].op == "min":
+        end, first = rows.args
+        for one, other in (
+            end.args,
+            end.args[::-1],
+        ):  # pieces from a first row on, which end where there are no more rows
+            if one.op == "add" and first in one.args and _rests(one.args[one.args[0] is first], shape.mr) == {0}:
+                total = _exact(other)
+    return total is not None and total >= _LONG * shape.mr
 
 
 def _calls(body: Sequence[Any]) -> Iterator[Call]:
