@@ -456,6 +456,17 @@ def test_a_kernel_says_which_strips_it_has() -> None:
         assert _strips(lambda a, b: a @ b, (rows, 300), (300, 500)) == {whole}
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("n, k", [(700, 300), (1, 300), (5, 1), (3, 2)])
+def test_a_product_of_one_row(order: str, n: int, k: int) -> None:
+    """Neither strips nor panels: columns are read where they lie, by rows or one after the other."""
+    x, b = _random((1, k), np.float32), _random((k, n) if order == "ab" else (n, k), np.float32, 1)
+    f = asgfn.jit(lambda x, b: x @ (b if order == "ab" else b.T) + 1, backend="cpu")
+    _close(np.asarray(f(x, b)), x, b if order == "ab" else b.T, 1)
+    code = f.lower(x, b).compile().as_text()
+    assert re.search("call void @ge(mv|vm)_f32", code) and "@gemm_" not in code and "@pack_b" not in code
+
+
 def test_a_convolution_says_which_strips_it_has() -> None:
     shape = host_shape("float")
     convolve = lambda x, w: asgfn.lax.conv_general_dilated(x, w, (1, 1), "SAME")

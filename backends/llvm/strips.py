@@ -46,7 +46,7 @@ def strips_of(kernel: Kernel, shape_of: Callable[[str], GemmShape]) -> frozenset
             shape = shape_of(product["dtype"])
             heights, half = _heights(columns, shape), 0 if _is_long(rows, shape) else shape.half_rows
             sizes = {half if size <= half else height for height in heights for size in _sizes(rows, height)}
-            found |= {f"{call.function}_rows_{size}" for size in sizes}
+            found |= {f"{call.function}_rows_{size}" for size in sizes or heights}
     return frozenset(found)
 
 
