@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from asgfn.backend import get_backend
-from asgfn.background import in_background
 from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.caching import cached_by_graph
@@ -17,7 +16,6 @@ from backends.cpu.memory import Pool
 from backends.cpu.native import Runner, load_early
 from backends.cpu.program import Program
 from backends.llvm.engine import Engine
-from backends.programs.cache import version
 
 # what only compiles, and what nearly all programs need of it: those that are on disk run without it
 IMPORTED_EARLY = (
@@ -46,7 +44,6 @@ class CpuBackend:
 
     def __init__(self) -> None:
         load_early()
-        in_background("asgfn-hashes", version)
         engine, runner, self.pool = Engine(), Runner(), Pool()
         self._program = cached_by_graph(256)(
             lambda asg, donated, debug: Program(engine, runner, self.pool, asg, donated, debug)

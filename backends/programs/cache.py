@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -31,17 +30,11 @@ _SOURCES = ("graph", "primitives", "transforms")
 
 _log = logging.getLogger("asgfn")
 counts = {"hits": 0, "misses": 0, "stored": 0}
-_hashing = threading.Lock()
-
-
-def version() -> bytes:
-    """A hash of the source of the compiler. Files that were not written to since it was last made are not read again."""
-    with _hashing:  # whoever asks while it is made waits for it
-        return _version()
 
 
 @lru_cache(maxsize=1)
-def _version() -> bytes:
+def version() -> bytes:
+    """A hash of the source of the compiler. Files that were not written to since it was last made are not read again."""
     roots = [*(Path(asgfn.__path__[0]) / name for name in _SOURCES), Path(backends.__path__[0])]
     found = list(_files(roots))
     state = [(path, info.st_mtime_ns, info.st_size) for _, path, info in found]
