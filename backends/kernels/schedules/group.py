@@ -28,6 +28,21 @@ def plan(asg: Asg, target: Target) -> Plan | None:
     compute one of them."""
     if not all(_is_supported(node.params["asg"], target) for node in asg.nodes):
         return None
+    try:
+        return _plan(asg, target, tries=False)
+    except NotComputed:
+        return _plan(asg, target, tries=True)
+
+
+def _plan(asg: Asg, target: Target, tries: bool) -> Plan | None:
+    """See `plan`.
+
+    Arguments:
+        tries: whether each part is written alone first, to find those that can't be.
+
+    Raises:
+        NotComputed: there is one, and it was not tried.
+    """
     whole = Collected()
     results = {v: Argument("output", k) for k, v in enumerate(asg.outputs)}
     known: dict[_Same, Part | Halves | None] = {}
@@ -40,7 +55,7 @@ def plan(asg: Asg, target: Target) -> Plan | None:
         }
         same = member.asg, member.kind
         if same not in known:
-            known[same] = part_of(member.asg, member.kind, target)
+            known[same] = part_of(member.asg, member.kind, target, tries)
         part = known[same]
         if part is None:
             alone = lower_region(member.asg, member.kind, target)
@@ -133,8 +148,8 @@ def _joined(asg: Asg, pieces: Sequence[Piece]) -> Piece | None:
     return Piece(body, "reduction", whole.reads, makes)
 
 
-def part_of(asg: Asg, kind: str, target: Target) -> Part | Halves | None:
-    """A region as some workgroups of a kernel, or of two; None if it takes more kernels."""
+def part_of(asg: Asg, kind: str, target: Target, tries: bool) -> Part | Halves | None:
+    """A region as some workgroups of a kernel, or of two; None if it takes more kernels, which is certain if it `tries`."""
     threads = target.threads(THREADS)
     if kind == "elementwise":
         return ElementwisePart(asg, target)
@@ -142,11 +157,13 @@ def part_of(asg: Asg, kind: str, target: Target) -> Part | Halves | None:
         return None
     try:
         part = rows_part(asg, target, threads)
-        if part is not None:  # whether it can be written is known once it was
+        if part is not None:
             alone = (part.first, part.second) if isinstance(part, Halves) else (bound(part, target),)
-            stages = [assemble([some], target, asg.name) for some in alone]
-            if any(len(stage.arguments) > target.buffers for stage in stages):
-                return None
+            if tries or any(len(set(_arguments(some))) > target.buffers for some in alone):
+                # whether it can be written is known once it was
+                stages = [assemble([some], target, asg.name) for some in alone]
+                if any(len(stage.arguments) > target.buffers for stage in stages):
+                    return None
     except NotComputed:
         return None
     return part
