@@ -291,13 +291,13 @@ def test_the_version_is_that_of_the_source(tmp_path: Any) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "a.py").write_text("x = 1\n")
     (tmp_path / "inner" / "b.py").write_text("y = 1\n")
-    found = [cache.source_hash(cache._files([tmp_path]))]
+    found = [cache.source_hash(cache.files_of([tmp_path]))]
     (tmp_path / "inner" / "b.py").write_text("y = 2\n")
-    found.append(cache.source_hash(cache._files([tmp_path])))
+    found.append(cache.source_hash(cache.files_of([tmp_path])))
     (tmp_path / "inner" / "b.py").rename(tmp_path / "inner" / "c.py")
-    found.append(cache.source_hash(cache._files([tmp_path])))
+    found.append(cache.source_hash(cache.files_of([tmp_path])))
     (tmp_path / "notes.txt").write_text("no code")
-    assert cache.source_hash(cache._files([tmp_path])) == found[-1]
+    assert cache.source_hash(cache.files_of([tmp_path])) == found[-1]
     assert len(set(found)) == 3
     assert len(cache.version()) == 16
 

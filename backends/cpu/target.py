@@ -50,9 +50,9 @@ def function_name(text: str) -> str:
 
 def compiled(asg: Asg, donated: Sequence[bool], debug: bool, begin: Begin) -> Finished:
     """The program of a graph, from the disk if it is there. The arguments are those of `compiling.compile_graph`."""
+    begin(expected(asg))
 
     def compile_it() -> Finished:
-        begin(expected(asg))
         from backends.cpu.compiling import compile_graph  # here: what is on disk is run without the compiler
 
         return compile_graph(asg, donated, debug, begin)

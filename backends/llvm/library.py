@@ -6,12 +6,13 @@ import platform
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 from asgfn.graph.asg import Asg
 from backends.llvm.compiling import declared
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
-from backends.programs.cache import version
+from backends.programs.cache import files_of, source_hash
 from backends.programs.disk import kept
 
 _STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
@@ -27,6 +28,12 @@ def product_shape(dtype: str) -> GemmShape:
     return GemmShape.of({"f32": "float", "f64": "double"}[dtype], Vectors.of(platform.machine(), features))
 
 
+@lru_cache(maxsize=1)
+def _source() -> bytes:
+    """A hash of what writes the functions."""
+    return source_hash(files_of([Path(__file__).parent]))
+
+
 @lru_cache(maxsize=256)
 def _function(name: str, dtype: str) -> str:
     """The module of a function."""
@@ -38,7 +45,7 @@ def _function(name: str, dtype: str) -> str:
 
         return (gemm_functions(shape) | windows_functions(shape))[name]().encode()
 
-    return kept("library", f"{version()!r} {shape} {name}", write).decode()
+    return kept("library", f"{_source()!r} {shape} {name}", write).decode()
 
 
 @lru_cache(maxsize=64)
@@ -51,7 +58,7 @@ def _other_strips(product: str, dtype: str, fast: frozenset[int]) -> str:
 
         return unasked(shape, "windows" in product, fast).encode()
 
-    return kept("library", f"{version()!r} {shape} {product} {sorted(fast)}", write).decode()
+    return kept("library", f"{_source()!r} {shape} {product} {sorted(fast)}", write).decode()
 
 
 def called_by(texts: Iterable[str], complete: bool = True) -> dict[str, str]:

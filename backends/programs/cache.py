@@ -36,12 +36,12 @@ counts = {"hits": 0, "misses": 0, "stored": 0}
 def version() -> bytes:
     """A hash of the source of the compiler. Files that were not written to since it was last made are not read again."""
     roots = [*(Path(asgfn.__path__[0]) / name for name in _SOURCES), Path(backends.__path__[0])]
-    found = list(_files(roots))
+    found = list(files_of(roots))
     state = [(path, info.st_mtime_ns, info.st_size) for _, path, info in found]
     return kept("sources", repr(state), lambda: source_hash(found))
 
 
-def _files(roots: Sequence[Path]) -> Iterator[tuple[str, str, os.stat_result]]:
+def files_of(roots: Sequence[Path]) -> Iterator[tuple[str, str, os.stat_result]]:
     """All Python files in these folders: their place there, their paths, and what the system knows of them."""
     for root in roots:
         waiting = [("", os.fspath(root))]
@@ -56,13 +56,17 @@ def _files(roots: Sequence[Path]) -> Iterator[tuple[str, str, os.stat_result]]:
 
 
 def source_hash(files: Iterable[tuple[str, str, os.stat_result]]) -> bytes:
-    """A hash of files, as `_files` finds them."""
-    found = hashlib.blake2b(digest_size=16)
-    for place, path, _ in files:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-        found.update(f"{place} {len(data)} ".encode() + data)
-    return found.digest()
+    """A hash of files, as `files_of` finds them."""
+    found = hashlib.sha256()  # processors have instructions for it
+    for place, path, info in files:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # `open` takes twice as long
+        try:
+            data = os.read(file, info.st_size)
+        finally:
+            os.close(file)
+        found.update(f"{place} {len(data)} ".encode())
+        found.update(data)
+    return found.digest()[:16]
 
 
 def key_of(mark: bytes, target: Target, donated: Sequence[bool], special: str = "", tuned: bool = False) -> str:
