@@ -23,6 +23,7 @@ from backends.cpu import native
 from backends.cpu.commands import Branch, Command, Copy, Fill, Loop, Place, Run, While, encode
 from backends.cpu.native import Runner, thread_count
 from backends.llvm import host, objects
+from backends.llvm.building import Building
 from backends.llvm.engine import Engine, engine
 
 Unary = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)
@@ -717,3 +718,14 @@ def test_a_container_gets_no_more_threads_than_it_has_time_for(tmp_path: Path, m
     for text, count in (("max 100000", many), ("250000 100000", 3), ("50000 100000", 1), ("-1 100000", many)):
         limit.write_text(text)
         assert host.processors() == count
+
+
+def test_threads_take_short_turns_only_while_something_is_built() -> None:
+    before = sys.getswitchinterval()
+    with pytest.raises(ValueError), Building(0):
+        assert sys.getswitchinterval() < before
+        with Building(0):
+            assert sys.getswitchinterval() < before
+        assert sys.getswitchinterval() < before
+        raise ValueError
+    assert sys.getswitchinterval() == before

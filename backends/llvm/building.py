@@ -4,6 +4,8 @@ known, while Python still writes the others."""
 from __future__ import annotations
 
 import heapq
+import os
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,12 @@ from backends.llvm import objects
 from backends.llvm.compiling import Compiler
 from backends.llvm.host import processors
 
+# Seconds for which a thread that computes in Python keeps those waiting that compile: they need Python for some microseconds,
+# a few times a function. By default it is ten times as long.
+_INTERVAL = 5e-4
+_lock = threading.Lock()
+_buildings = 0
+_before = 0.0  # what the interval was when there was none
 # a thread is worth its start (and its compiler) from so many bytes of text
 _BYTES_OF_A_THREAD = 4000
 
@@ -115,11 +123,13 @@ class Building:
                 self._changed.notify_all()
 
     def __enter__(self) -> Building:
+        _count(1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _count(-1)
         with self._changed:
             self._folder = objects.folder()
             self._closed = True
@@ -132,3 +142,28 @@ def _given(found: bytes | Exception) -> bytes:
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def _count(change: int) -> None:
+    """The first building shortens the interval, the last one takes that back."""
+    global _buildings, _before
+    with _lock:
+        if not _buildings:
+            _before = sys.getswitchinterval()
+            sys.setswitchinterval(min(_before, _INTERVAL))
+        _buildings += change
+        if not _buildings:
+            sys.setswitchinterval(_before)
+
+
+def _after_fork() -> None:
+    """Whoever was building is in the parent."""
+    global _lock, _buildings
+    _lock = threading.Lock()
+    if _buildings:
+        _buildings = 0
+        sys.setswitchinterval(_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
