@@ -168,14 +168,13 @@ def import_early(name: str | None = None) -> None:
     """Begins to import the modules of a backend that may be asked for, in a thread of its own: it takes as long as to compile
     a small program, and there is time, while whoever has jitted a function makes what it will be called with. Nothing else
     is done: the function may never be called."""
-    name = _chosen(name)
+    name = _expected(name)
     if name in _backends or name in _opened_early or name in _imported_early or name == "numpy":
         return
     _imported_early.add(name)
 
     def load() -> None:
-        announced = "cpu" if name == _AUTO_64 or not may_have_gpu() else "wgpu"
-        found = _installed().get(announced if name in ("auto", _AUTO_64) else name)
+        found = _installed().get("wgpu" if name == "auto" else name)
         if found is None:
             return
         found.load()
@@ -190,7 +189,7 @@ def import_early(name: str | None = None) -> None:
 def open_early(name: str | None = None) -> None:
     """Begins to create a backend that will be asked for soon, in a thread of its own: most of the time that a GPU takes
     to open is the driver's, and Python can trace a program meanwhile."""
-    name = _chosen(name)
+    name = _expected(name)
     if name in _backends or name in _opened_early or name == "numpy":
         return
     _opened_early.add(name)
@@ -201,6 +200,14 @@ def _chosen(name: str | None) -> str:
     """The name of the backend that this, or nothing, stands for."""
     name = name or config.default_backend or "auto"
     return _AUTO_64 if name == "auto" and config.enable_x64 else name
+
+
+def _expected(name: str | None) -> str:
+    """The same; where that is ``auto`` and there can be no GPU, what is tried first."""
+    name = _chosen(name)
+    if name in _backends or name not in ("auto", _AUTO_64):
+        return name
+    return "cpu" if name == _AUTO_64 or not may_have_gpu() else name
 
 
 def _best(gpu: bool) -> Backend:

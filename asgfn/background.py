@@ -41,11 +41,12 @@ def in_background(name: str, work: Callable[[], object]) -> bool:
     return True
 
 
-def _before_fork() -> None:
+def finish() -> None:
+    """Waits for all that has been begun."""
     for thread in list(_running):
         if thread.ident is not None and thread is not threading.current_thread():
             thread.join()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork)
+    os.register_at_fork(before=finish)

@@ -15,7 +15,7 @@ import pytest
 
 import asgfn
 import asgfn.numpy as jnp
-from asgfn import lax
+from asgfn import background, lax
 from asgfn.config import config
 from asgfn.graph.serial import fingerprint
 from asgfn.records import replace
@@ -25,9 +25,9 @@ from backends.programs.disk import read_entry, write_entry
 from backends.programs.finished import Finished
 from backends.programs.steps import Dispatch, Host, Storage, inner_lists, walk
 from backends.programs.stored import NotAProgram, NotStorable, from_stored, to_stored
-from backends.wgpu import library
+from backends.wgpu import compiling, library
 from backends.wgpu.built import Built
-from backends.wgpu.compiling import compile_graph, compiled
+from backends.wgpu.compiling import compile_graph
 from backends.wgpu.device import Kernel
 from tests.software_gpu import gpu_fixture  # noqa: F401
 from tests.wgpu_checks import values
@@ -37,6 +37,13 @@ RNG = np.random.default_rng(0)
 
 def _floats(*shape: int) -> Any:
     return jnp.asarray(RNG.standard_normal(shape).astype(np.float32))
+
+
+def compiled(*args: Any) -> Finished:
+    """The program of a graph, once it is kept."""
+    found = compiling.compiled(*args)
+    background.finish()
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- programs

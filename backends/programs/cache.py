@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asgfn
 import backends
+from asgfn.background import in_background
 from asgfn.errors import GraphError
 from asgfn.graph.asg import Asg
 from asgfn.graph.serial import fingerprint
@@ -94,8 +95,8 @@ def compiled(
     special: str = "",
     tuned: bool = False,
 ) -> Finished:
-    """The program of a graph: from the disk if it is there, else compiled by `compile_it`, and kept for the next time. The
-    other arguments are those of `key_of`."""
+    """The program of a graph: from the disk if it is there, else compiled by `compile_it`, and kept for the next time, in the
+    background. The other arguments are those of `key_of`."""
     where = folder()
     if where is None:
         return compile_it()
@@ -107,19 +108,25 @@ def compiled(
     def path() -> Path:
         return where / "programs" / f"{key_of(mark, target, donated, special, tuned)}.program"
 
-    found = _read(path(), asg, places)
+    # to find out the name takes a while, where it is the first one
+    found = _read(path(), asg, places) if (where / "programs").is_dir() else None
     if found is not None:
         counts["hits"] += 1
         return found
     counts["misses"] += 1
     finished = compile_it()
-    try:
-        stored = to_stored(finished, asg, target.types, places)
-    except NotStorable as error:
-        _log.debug("%s is not kept: %s", asg.name, error)
-        return finished
-    write_entry(path(), stored)  # its name may be another one now, after what was measured
-    counts["stored"] += 1
+
+    def keep() -> None:
+        try:
+            stored = to_stored(finished, asg, target.types, places)
+        except NotStorable as error:
+            _log.debug("%s is not kept: %s", asg.name, error)
+            return
+        write_entry(path(), stored)  # its name may be another one now, after what was measured
+        counts["stored"] += 1
+
+    if not in_background("asgfn-keeps", keep):
+        keep()
     return finished
 
 
