@@ -8,6 +8,8 @@ from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_shape import LONG, GemmShape
 from backends.llvm.gemm_text import Text
 
+ROWS = 4  # of a matrix that are multiplied with a vector together, which is read once for all of them
+
 
 def part_of(t: Text, shape: GemmShape) -> str:
     """The steps of %k that are summed at a time: equal parts."""
@@ -100,8 +102,10 @@ def gemv(shape: GemmShape) -> str:
     tail = t.mul(t.div("%k", pair), pair)
     last = t.sub("%k", pair - 1)
 
-    def rows(count: int, i: str) -> None:
-        starts = [t.at(scalar, "%a", t.mul(t.add(i, r), "%a_row")) for r in range(count)]
+    def rows(i: str, _: list[str]) -> Sequence[str]:
+        """Some rows; what would be after the last one is that one again."""
+        numbers = [t.least(t.add(i, r), t.sub("%m", 1)) for r in range(ROWS)]
+        starts = [t.at(scalar, "%a", t.mul(number, "%a_row")) for number in numbers]
 
         def step(p: str, sums: list[str]) -> Sequence[str]:
             vectors = [machine.load(t.at(scalar, t.at(scalar, "%x", p), h * lanes), lanes) for h in range(2)]
@@ -116,7 +120,7 @@ def gemv(shape: GemmShape) -> str:
                 for h in range(2)
             ]
 
-        sums = t.loop(0, last, pair, [(kind, "zeroinitializer")] * (2 * count), step)
+        sums = t.loop(0, last, pair, [(kind, "zeroinitializer")] * (2 * ROWS), step)
 
         def rest(p: str, singles: list[str]) -> Sequence[str]:
             x = machine.load(t.at(scalar, "%x", p), 1)
@@ -125,27 +129,26 @@ def gemv(shape: GemmShape) -> str:
                 for start, single in zip(starts, singles, strict=True)
             ]
 
-        singles = t.loop(tail, "%k", 1, [(scalar, "0.0")] * count, rest)
-        for r in range(count):
-            whole = t.op(f"fadd {kind} {sums[2 * r]}, {sums[2 * r + 1]}")
-            total = t.op(f"fadd {scalar} {_total(t, scalar, lanes, whole)}, {singles[r]}")
-            place = t.at(scalar, "%y", t.mul(t.add(i, r), "%y_step"))
+        singles = t.loop(tail, "%k", 1, [(scalar, "0.0")] * ROWS, rest)
+        wholes = [t.op(f"fadd {kind} {a}, {b}") for a, b in zip(sums[::2], sums[1::2], strict=True)]
+        totals = [
+            t.op(f"fadd {scalar} {_total(t, scalar, lanes, whole)}, {single}")
+            for whole, single in zip(wholes, singles, strict=True)
+        ]
+        places = [t.at(scalar, "%y", t.mul(number, "%y_step")) for number in numbers]
 
-            def added(place: str = place, total: str = total) -> Sequence[str]:
-                return [t.op(f"fadd {scalar} {machine.load(place, 1)}, {total}")]
+        def added() -> Sequence[str]:
+            old = [
+                machine.load(place, 1) for place in places
+            ]  # all before the first is written: a row may be there twice
+            return [t.op(f"fadd {scalar} {a}, {b}") for a, b in zip(old, totals, strict=True)]
 
-            (result,) = t.when("%accumulate", added, [(scalar, total)])
+        results = t.when("%accumulate", added, [(scalar, total) for total in totals])
+        for place, result in zip(places, results, strict=True):
             machine.store(result, place, 1)
+        return ()
 
-    def together(count: int, first: str) -> str:
-        def body(i: str, _: list[str]) -> Sequence[str]:
-            rows(count, i)
-            return [t.add(i, count)]
-
-        (done,) = t.loop(first, t.sub("%m", count - 1), count, [("i64", first)], body)
-        return done
-
-    together(1, together(4, "0"))
+    t.loop(0, "%m", ROWS, (), rows)
     return t.finish()
 
 
