@@ -5,7 +5,7 @@ to a tile of sums in registers. There are functions for few numbers of rows. A s
 last one is then done several times.
 
 A tile is as many columns as there are registers for, the last vector with a mask where the host has them, while that is
-needed; what is left is done a vector at a time, or an element. A whole tile goes from registers into the result, others
+needed; what is left is done two vectors at a time where a tile has three, then a vector, or an element. A whole tile goes from registers into the result, others
 through memory by a function that all strips share: that is far shorter.
 """
 
@@ -57,6 +57,8 @@ class Strip:
         else:
             self.steps, self.a_unit, self.a_k = (t.sub("0", "%k"), "0", 1), "i8", t.mul("%a_k", shape.size)
         done = self._tiles("0", wide)
+        if shape.groups > 2:  # a third of the panel is often not there: sizes are powers of two
+            done = self._tiles(done, Columns((shape.groups - 1,), shape.lanes))
         if wide.vectors > 1:
             done = self._tiles(done, Columns((1,), shape.lanes))
         if not shape.vectors.masks:
