@@ -40,12 +40,16 @@ SIGNATURES = {
 
 
 def _shapes(scalar: str) -> dict[str, GemmShape]:
-    """The host's tile, and the narrow one of hosts without masks, which every processor of this kind can run."""
+    """The host's tile, the narrow one of hosts without masks, which every processor of this kind can run, and one of three
+    vectors, which AVX-512 has, with those of AVX2."""
     mine = host_shape(scalar)
     vectors = (
         Vectors(128, 16, False, None) if mine.vectors.registers == 16 else Vectors(128, 32, mine.vectors.fma, None)
     )
-    return {"host": mine, "narrow": GemmShape.of(scalar, vectors, (32 << 10, 64 << 10))}
+    shapes = {"host": mine, "narrow": GemmShape.of(scalar, vectors, (32 << 10, 64 << 10))}
+    if mine.vectors.masks:
+        shapes["three"] = GemmShape.of(scalar, Vectors(256, 32, True, "avx2"), (32 << 10, 64 << 10))
+    return shapes
 
 
 def _texts(shape: GemmShape) -> dict[str, str]:
@@ -54,7 +58,9 @@ def _texts(shape: GemmShape) -> dict[str, str]:
 
 @cache
 def _functions(scalar: str, which: str) -> tuple[GemmShape, dict[str, Callable]]:
-    shape = _shapes(scalar)[which]
+    shape = _shapes(scalar).get(which)
+    if shape is None:
+        pytest.skip("this processor has no such registers")
     addresses = Engine().compile(_texts(shape))
     suffix = {"float": "f32", "double": "f64"}[scalar]
     return shape, {
@@ -62,7 +68,7 @@ def _functions(scalar: str, which: str) -> tuple[GemmShape, dict[str, Callable]]
     }
 
 
-@pytest.fixture(params=[(s, w) for s in TYPES for w in ("host", "narrow")], ids="-".join)
+@pytest.fixture(params=[(s, w) for s in TYPES for w in ("host", "narrow", "three")], ids="-".join)
 def library(request: pytest.FixtureRequest) -> tuple[GemmShape, dict[str, Callable]]:
     return _functions(*request.param)
 
@@ -373,9 +379,10 @@ def test_sums_stay_in_registers(triple: str, processor: str, vectors: Vectors, s
         module.triple = triple
         with as_we_compile():
             loops = _loops(machine.emit_assembly(module))
-        tiles = [loop for loop in loops if any("prefetch" in line or "prfm" in line for line in loop)]
         vectors_of_tiles = [wide, shape.groups - 1] if shape.groups > 2 else [wide]
-        assert [sum(_multiplies(line) for line in loop) for loop in tiles] == [rows * n for n in vectors_of_tiles]
+        counts = [sum(_multiplies(line) for line in loop) for loop in loops]
+        tiles = [loop for loop, count in zip(loops, counts, strict=True) if count > rows]
+        assert [count for count in counts if count > rows] == [rows * n for n in vectors_of_tiles]
         assert not any("%rsp" in line or "[sp" in line for loop in tiles for line in loop)
 
 

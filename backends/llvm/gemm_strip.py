@@ -5,8 +5,8 @@ to a tile of sums in registers. There are functions for few numbers of rows. A s
 last one is then done several times.
 
 A tile is as many columns as there are registers for, the last vector with a mask where the host has them, while that is
-needed; what is left is done two vectors at a time where a tile has three, then a vector, or an element. A whole tile goes from registers into the result, others
-through memory by a function that all strips share: that is far shorter.
+needed; what is left is done two vectors at a time where a panel has three, then a vector, or an element. A whole tile goes
+from registers into the result, others through memory by a function that all strips share: that is far shorter.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from backends.llvm.gemm_text import Text
 
 @record
 class Columns:
-    """A tile's columns: so many vectors in each of its panels, each of so many lanes."""
+    """A tile's columns: so many vectors, each of so many lanes, in each of its pieces. Pieces lie anywhere in panels, all
+    as far apart; none is in two."""
 
-    panels: tuple[int, ...]
+    pieces: tuple[int, ...]
     lanes: int
 
     @property
     def vectors(self) -> int:
-        return sum(self.panels)
+        return sum(self.pieces)
 
     @property
     def count(self) -> int:
@@ -58,7 +59,7 @@ class Strip:
             self.steps, self.a_unit, self.a_k = (t.sub("0", "%k"), "0", 1), "i8", t.mul("%a_k", shape.size)
         done = self._tiles("0", wide)
         if shape.groups > 2:  # a third of the panel is often not there: sizes are powers of two
-            done = self._tiles(done, Columns((shape.groups - 1,), shape.lanes))
+            done = self._tiles(done, Columns((1,) * (shape.groups - 1), shape.lanes))
         if wide.vectors > 1:
             done = self._tiles(done, Columns((1,), shape.lanes))
         if not shape.vectors.masks:
@@ -86,40 +87,51 @@ class Strip:
         in part. Returns the first column that is not done."""
         t, shape = self.text, self.shape
         # where masks take the place of a row's sums they are for a single panel
-        is_masked = shape.vectors.masks == "avx512" or (shape.vectors.masks == "avx2" and len(columns.panels) == 1)
+        is_masked = shape.vectors.masks == "avx512" or (shape.vectors.masks == "avx2" and columns.count <= shape.nr)
         full = columns.count - columns.lanes
+
+        def place(j: str) -> str:
+            """Where column j is in b's rows, in bytes."""
+            panel, inside = t.div(j, shape.nr), t.op(f"urem i64 {j}, {shape.nr}")
+            return t.add(t.mul(panel, self.b_panel), t.mul(inside, shape.size))
 
         def tile(j: str, _: list[str]) -> Sequence[str]:
             left = t.sub("%n", j)
             mask = self.machine.mask(t.sub(left, full)) if is_masked else None
-            panel, inside = t.div(j, shape.nr), t.op(f"urem i64 {j}, {shape.nr}")
-            b = t.at(shape.scalar, t.at("i8", "%b", t.mul(panel, self.b_panel)), inside)
+            first = place(j)
+            # what is left of a panel may end in the next one
+            apart = t.sub(place(t.add(j, columns.pieces[0] * columns.lanes)), first) if len(columns.pieces) > 1 else ""
             # after the last ones there may be no memory: asking for it would be harmless, but slow
-            ahead = t.select(t.less(str(columns.count), left), "i64", t.mul(self.b_panel, len(columns.panels)), 0)
-            sums = self._sums(columns, b, mask, ahead if columns.vectors > 1 else None)
+            ahead = None
+            if columns.count >= shape.nr:
+                panels = -(-columns.count // shape.nr)
+                ahead = t.select(t.less(str(columns.count), left), "i64", t.mul(self.b_panel, panels), 0)
+            sums = self._sums(columns, t.at("i8", "%b", first), apart, mask, ahead)
             self._put(columns, sums, t.at(shape.scalar, "%c", j), left)
             return [t.add(j, columns.count)]
 
         end = t.sub("%n", full if is_masked else columns.count - 1)
         return t.loop(done, end, columns.count, [("i64", done)], tile)[0]
 
-    def _sums(self, columns: Columns, b: str, mask: str | None, ahead: str | None) -> list[str]:
-        """The sums of a tile, in registers, row by row. Reads ahead of b what lies so far on."""
+    def _sums(self, columns: Columns, b: str, apart: str, mask: str | None, ahead: str | None) -> list[str]:
+        """The sums of a tile, in registers, row by row, from pieces of b so far apart. Reads ahead of b what lies so far on."""
         t, shape, machine = self.text, self.shape, self.machine
         lanes = columns.lanes
 
         def step(p: str, values: list[str]) -> Sequence[str]:
             in_a, in_b, *sums = values
             place = listed(t, t.op(f"inttoptr i64 {p} to ptr"), 0) if self.windows else in_a
-            panels = [in_b, *(t.at("i8", in_b, self.b_panel) for _ in columns.panels[1:])]
+            pieces = [in_b]
+            while len(pieces) < len(columns.pieces):
+                pieces.append(t.at("i8", pieces[-1], apart))
             places = [
-                t.at(shape.scalar, panel, n * lanes)
-                for panel, vectors in zip(panels, columns.panels, strict=True)
+                t.at(shape.scalar, piece, n * lanes)
+                for piece, vectors in zip(pieces, columns.pieces, strict=True)
                 for n in range(vectors)
             ]
             if ahead:
-                for panel in panels:
-                    machine.prefetch(t.at("i8", panel, ahead))
+                for piece in pieces:
+                    machine.prefetch(t.at("i8", piece, ahead))
 
             def factor(i: int) -> str:
                 return machine.broadcast(machine.load(t.at(self.a_unit, rows[i], place), 1), lanes)
