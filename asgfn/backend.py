@@ -6,13 +6,12 @@ A backend is a small object; packages announce theirs through the entry-point gr
     numpy = "backends.numpy:create"
 
 `create()` is called once, the first time that the backend is asked for by name. Its module is imported as soon as a function
-is jitted for it, in a thread; after it, one by one, the modules that it lists as `IMPORTED_EARLY`, as long as no function is
-called.
+is jitted for it, in a thread. If it has a function `prepare()`, that gets ready, bit by bit, what any program needs: it is an
+iterator, which that thread goes through as long as no function is called.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 import threading
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from asgfn.background import in_background
+from asgfn.background import in_background, is_awaited
 from asgfn.config import config
 from asgfn.errors import BackendError
 from asgfn.graph.asg import Asg
@@ -101,7 +100,7 @@ _AUTO_64 = "auto, with 64-bit numbers"
 _lock = threading.RLock()
 _backends: dict[str, Backend] = {}
 _factories: dict[str, Callable[[], Backend]] = {}
-_imported_early: set[str] = set()
+_prepared_early: set[str] = set()
 _opened_early: set[str] = set()
 
 
@@ -164,26 +163,25 @@ def get_backend(name: str | None = None) -> Backend:
         return created
 
 
-def import_early(name: str | None = None) -> None:
-    """Begins to import the modules of a backend that may be asked for, in a thread of its own: it takes as long as to compile
-    a small program, and there is time, while whoever has jitted a function makes what it will be called with. Nothing else
-    is done: the function may never be called."""
+def prepare_early(name: str | None = None) -> None:
+    """Begins to import and prepare a backend that may be asked for, in a thread of its own: it takes as long as to compile a
+    small program, and there is time, while whoever has jitted a function makes what it will be called with. No device is
+    opened: the function may never be called."""
     name = _expected(name)
-    if name in _backends or name in _opened_early or name in _imported_early or name == "numpy":
+    if name in _backends or name in _opened_early or name in _prepared_early or name == "numpy":
         return
-    _imported_early.add(name)
+    _prepared_early.add(name)
 
     def load() -> None:
         found = _installed().get("wgpu" if name == "auto" else name)
         if found is None:
             return
         found.load()
-        for module in getattr(sys.modules[found.module], "IMPORTED_EARLY", ()):
-            if name in _backends or name in _opened_early:
+        for _ in getattr(sys.modules[found.module], "prepare", tuple)():
+            if name in _backends or name in _opened_early or is_awaited():
                 break
-            importlib.import_module(module)
 
-    in_background("asgfn-imports", load)
+    in_background("asgfn-prepares", load)
 
 
 def open_early(name: str | None = None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from asgfn.config import config
 
 _running: set[threading.Thread] = set()
+_waiting = 0  # how many wait for all that runs
 
 
 def in_background(name: str, work: Callable[[], object]) -> bool:
@@ -41,11 +42,21 @@ def in_background(name: str, work: Callable[[], object]) -> bool:
     return True
 
 
+def is_awaited() -> bool:
+    """Whether somebody waits for what runs in the background: it should end, if nobody has asked for it."""
+    return bool(_waiting) or not threading.main_thread().is_alive()
+
+
 def finish() -> None:
     """Waits for all that has been begun."""
-    for thread in list(_running):
-        if thread.ident is not None and thread is not threading.current_thread():
-            thread.join()
+    global _waiting
+    _waiting += 1
+    try:
+        for thread in list(_running):
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join()
+    finally:
+        _waiting -= 1
 
 
 if hasattr(os, "register_at_fork"):

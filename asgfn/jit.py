@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asgfn.backend import Backend, backend_of, get_backend, import_early, open_early
+from asgfn.backend import Backend, backend_of, get_backend, open_early, prepare_early
 from asgfn.config import config
 from asgfn.donation import delete_donated, donated_buffers
 from asgfn.errors import BackendError, TransformError
@@ -109,7 +109,7 @@ class Jitted:
         self._known: tuple[Any, Callable[[Any], list[Any] | None]] | None = None
         update_wrapper(self, self._fun, updated=())
         del keep_unused
-        import_early(backend)
+        prepare_early(backend)
 
     # ------------------------------------------------------------------ calling
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

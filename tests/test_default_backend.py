@@ -134,11 +134,11 @@ def test_gpus_are_looked_for_where_the_system_puts_them(monkeypatch: pytest.Monk
         assert hardware.may_have_gpu() is expected
 
 
-def in_a_new_process(text: str) -> None:
+def in_a_new_process(text: str, *arguments: str) -> None:
     """Runs a program with the compiled CPU as its backend; it shall say nothing."""
     environment = {**os.environ, "ASGFN_DEFAULT_BACKEND": "cpu", "ASGFN_CACHE": "off"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(text)],
+        [sys.executable, "-c", textwrap.dedent(text), *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -157,14 +157,70 @@ def test_the_compiler_is_imported_while_nobody_waits_for_it() -> None:
         assert not [name for name in sys.modules if name.startswith(("backends.cpu", "llvmlite"))]
         asgfn.jit(lambda x: x + 1)
         for thread in threading.enumerate():
-            if thread.name == "asgfn-imports":
+            if thread.name == "asgfn-prepares":
                 thread.join()
         assert {"backends.cpu.program", "backends.cpu.compiling", "llvmlite.binding"} <= sys.modules.keys()
         before = set(sys.modules)
         asgfn.jit(lambda x: x + 1, backend="numpy")
         asgfn.jit(lambda x: x + 2)
-        assert all(thread.name != "asgfn-imports" for thread in threading.enumerate())
+        assert all(thread.name != "asgfn-prepares" for thread in threading.enumerate())
         """
+    )
+
+
+def test_what_all_programs_call_is_compiled_once_on_a_machine(tmp_path: Path) -> None:
+    program = """
+        import os, sys, threading
+        from pathlib import Path
+        import numpy as np
+        import asgfn
+        from backends.llvm import objects
+
+        os.environ["ASGFN_CACHE"] = sys.argv[1]
+        first = sys.argv[2] == "first"
+        product = asgfn.jit(lambda a, b: a @ b, backend="cpu")
+        for thread in threading.enumerate():
+            if thread.name == "asgfn-prepares":
+                thread.join()
+        stored = objects.counts["stored"]
+        assert stored >= 12 if first else stored == 0, stored
+        assert len([*(Path(sys.argv[1]) / "prepared").iterdir()]) == 1
+        x = np.eye(40, dtype=np.float32)
+        assert (np.asarray(product(x, 2 * x)) == 2 * x).all()
+        assert objects.counts["misses"] - stored <= 3, objects.counts  # its own kernels
+        """
+    in_a_new_process(program, str(tmp_path), "first")
+    in_a_new_process(program, str(tmp_path), "second")
+
+
+def test_nothing_is_prepared_for_who_has_no_place_for_it_or_waits(tmp_path: Path) -> None:
+    in_a_new_process(
+        """
+        import os, sys, threading
+        from backends.cpu import prepare
+        from asgfn import background
+        from backends.llvm import objects
+
+        os.environ["ASGFN_CACHE"] = "off"
+        for _ in prepare():
+            pass
+        assert not any(objects.counts.values())
+        os.environ["ASGFN_CACHE"] = sys.argv[1]
+        steps, go_on = [], threading.Event()
+
+        def work():
+            for _ in prepare():
+                steps.append(objects.counts["stored"])
+                go_on.wait()
+                if background.is_awaited():
+                    break
+
+        assert background.in_background("prepares", work)
+        threading.Timer(0.2, go_on.set).start()
+        background.finish()
+        assert len(steps) == 1 and not background.is_awaited()
+        """,
+        str(tmp_path),
     )
 
 

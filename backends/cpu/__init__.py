@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,16 @@ from asgfn.config import config
 from asgfn.graph.asg import Asg
 from asgfn.graph.caching import cached_by_graph
 from asgfn.graph.types import ArrayType
+from backends.cpu import runtime
 from backends.cpu.memory import Pool
 from backends.cpu.native import Runner, load_early
 from backends.cpu.program import Program
 from backends.llvm.engine import Engine
+from backends.llvm.library import prepared
+from backends.programs.cache import version
 
 # what only compiles, and what nearly all programs need of it: those that are on disk run without it
-IMPORTED_EARLY = (
+_COMPILER = (
     "llvmlite.binding",
     "backends.cpu.compiling",
     "backends.llvm.gemm_windows",
@@ -75,3 +80,13 @@ class CpuBackend:
 def create() -> CpuBackend:
     """The entry point of the backend."""
     return CpuBackend()
+
+
+def prepare() -> Iterator[None]:
+    """See `asgfn.backend`. Imports the compiler; and, once on a machine, compiles what runs programs and what they call."""
+    for name in _COMPILER:
+        importlib.import_module(name)
+        yield
+    version()
+    yield
+    yield from prepared(runtime.functions(platform.machine())[0])

@@ -1,5 +1,5 @@
 """The object code of functions: from the disk, or compiled by several threads, which begin as soon as the first function is
-known, while Python still writes the others."""
+known, while Python still writes the others. A process compiles a function once, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import heapq
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +26,29 @@ _before = 0.0  # what the interval was when there was none
 _BYTES_OF_A_THREAD = 4000
 
 
+class _Work:
+    """A function that somebody asks for. Who takes it compiles it, for all who do.
+
+    Attributes:
+        code: once it is known; or why there is none.
+    """
+
+    __slots__ = ("code", "is_taken", "key", "name", "text")
+
+    def __init__(self, name: str, text: str, key: str) -> None:
+        self.name, self.text, self.key = name, text, key
+        self.code: bytes | Exception | None = None
+        self.is_taken = False
+
+    def __lt__(self, other: _Work) -> bool:
+        """Whether it comes before another one: the longest first."""
+        return (-len(self.text), self.name) < (-len(other.text), other.name)
+
+
+_works: dict[str, _Work] = {}  # by key: those that somebody asks for and that are not on the disk yet
+_changed = threading.Condition()  # of what all buildings have: who has it may look at works and change them
+
+
 class Building:
     """Functions that are compiled, in a `with` block. After its end the last of its threads keeps them on the disk; nobody
     waits for that.
@@ -37,13 +60,11 @@ class Building:
 
     def __init__(self, most: int | None = None) -> None:
         self._most = processors() - 1 if most is None else min(most, processors() - 1)
-        self._found: dict[str, bytes | Exception] = {}  # by the functions' keys
-        self._new: list[str] = []  # keys of those that were compiled and are not on the disk
-        self._keys: dict[str, str] = {}  # of those that were begun, by text
-        self._waiting: list[tuple[int, str, str, str]] = []  # the longest first: bytes below 0, name, text, key
+        self._works: dict[str, _Work] = {}  # those that were begun, by text
+        self._new: list[_Work] = []  # those that were compiled here and are not on the disk
+        self._waiting: list[_Work] = []
         self._bytes = 0
         self._threads = 0
-        self._changed = threading.Condition()
         self._closed = False
         self._helping = 0  # threads that have not ended
         self._folder: Path | None = None  # where functions are kept
@@ -51,24 +72,27 @@ class Building:
     def begin(self, functions: Mapping[str, str]) -> None:
         """Functions that will be asked for."""
         for name, text in functions.items():
-            if text in self._keys:
+            if text in self._works:
                 continue
-            key = self._keys[text] = objects.key_of(name, text)
-            code = objects.find(key)
-            with self._changed:
-                if code is not None:
-                    self._found[key] = code
+            key = objects.key_of(text)
+            work = _works.get(key) or _Work(name, text, key)
+            work.code = work.code or objects.find(key)
+            with _changed:
+                if work.code is None:
+                    work = _works.setdefault(key, work)
+                self._works[text] = work
+                if work.is_taken or work.code is not None:
                     continue
-                heapq.heappush(self._waiting, (-len(text), name, text, key))
+                heapq.heappush(self._waiting, work)
                 self._bytes += len(text)
-                self._changed.notify()
+                _changed.notify_all()
             if self._threads < min(self._bytes // _BYTES_OF_A_THREAD, self._most):
-                with self._changed:
+                with _changed:
                     self._helping += 1
                 if in_background("asgfn-compile", self._help):
                     self._threads += 1
                 else:  # the system has no more threads
-                    with self._changed:
+                    with _changed:
                         self._most, self._helping = self._threads, self._helping - 1
 
     def objects(self, functions: Mapping[str, str]) -> list[bytes]:
@@ -79,48 +103,56 @@ class Building:
         """
         self.begin(functions)
         self._work(False)
-        keys = [self._keys[text] for text in functions.values()]
-        with self._changed:
-            self._changed.wait_for(lambda: all(key in self._found for key in keys))
-        return [_given(self._found[key]) for key in keys]
+        works = [self._works[text] for text in functions.values()]
+        with _changed:
+            _changed.wait_for(lambda: all(work.code is not None for work in works))
+        return [_given(work) for work in works]
 
     def _help(self) -> None:
         """What a thread does."""
         self._work(True)
-        with self._changed:
+        with _changed:
             self._helping -= 1
             is_last = not self._helping
         if is_last:
             self._keep()
 
     def _keep(self) -> None:
-        if self._folder is None:
-            return
-        for key in self._new:
-            code = self._found[key]
-            if isinstance(code, bytes):
-                objects.keep(self._folder, key, code)
+        for work in self._new:
+            if self._folder is not None and isinstance(work.code, bytes):
+                objects.keep(self._folder, work.key, work.code)
+        self._forget(self._new)
+
+    def _forget(self, works: Iterable[_Work]) -> None:
+        """Whoever asks for these from now on finds them on the disk, or compiles them."""
+        with _changed:
+            for work in works:
+                if _works.get(work.key) is work:
+                    del _works[work.key]
 
     def _work(self, waits: bool) -> None:
         """Compiles functions, the longest first; if there are none it waits for others, or returns."""
         compiler: Compiler | None = None
         while True:
-            with self._changed:
+            with _changed:
                 while waits and not self._waiting and not self._closed:
-                    self._changed.wait()
+                    _changed.wait()
                 if not self._waiting or self._closed:
                     return
-                _, name, text, key = heapq.heappop(self._waiting)
-            found: bytes | Exception
+                work = heapq.heappop(self._waiting)
+                if work.is_taken:
+                    continue
+                work.is_taken = True
+            code: bytes | Exception
             try:
                 compiler = compiler or Compiler()
-                found = compiler.compile(name, text)
+                code = compiler.compile(work.name, work.text)
             except Exception as error:  # for who asks for it
-                found = error
-            with self._changed:
-                self._found[key] = found
-                self._new.append(key)
-                self._changed.notify_all()
+                code = error
+            with _changed:
+                work.code = code
+                self._new.append(work)
+                _changed.notify_all()
 
     def __enter__(self) -> Building:
         _count(1)
@@ -130,18 +162,20 @@ class Building:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _count(-1)
-        with self._changed:
+        with _changed:
             self._folder = objects.folder()
             self._closed = True
-            self._changed.notify_all()
+            _changed.notify_all()
+        self._forget(work for work in self._works.values() if not work.is_taken)
         if not self._threads:
             self._keep()
 
 
-def _given(found: bytes | Exception) -> bytes:
-    if isinstance(found, Exception):
-        raise found
-    return found
+def _given(work: _Work) -> bytes:
+    assert work.code is not None
+    if isinstance(work.code, Exception):
+        raise work.code
+    return work.code
 
 
 def _count(change: int) -> None:
@@ -158,8 +192,9 @@ def _count(change: int) -> None:
 
 def _after_fork() -> None:
     """Whoever was building is in the parent."""
-    global _lock, _buildings
-    _lock = threading.Lock()
+    global _lock, _buildings, _changed
+    _lock, _changed = threading.Lock(), threading.Condition()
+    _works.clear()
     if _buildings:
         _buildings = 0
         sys.setswitchinterval(_before)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from asgfn.graph.asg import Asg
+from backends.llvm.building import Building
 from backends.llvm.compiling import declared
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
-from backends.programs.cache import files_of, source_hash
-from backends.programs.disk import kept
+from backends.programs.cache import files_of, source_hash, version
+from backends.programs.disk import entry_path, folder, kept, read_entry, write_entry
 
 _STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
@@ -87,6 +88,34 @@ def expected(asg: Asg) -> dict[str, str]:
     for graph in asg.inner:
         found |= expected(graph)
     return found
+
+
+def prepared(others: Mapping[str, str]) -> Iterator[None]:
+    """Compiles, one by one, the functions for numbers of 32 bits and some others, by name, where they can be kept and are not:
+    they are the same for all programs, and products take long to compile."""
+    where = folder()
+    if where is None:
+        return
+    done = entry_path(where, "prepared", f"{version()!r} {host()}")
+    if read_entry(done) is not None:
+        return
+    from backends.llvm.gemm import gemm_functions  # here: it is done once
+    from backends.llvm.gemm_windows import windows_functions
+
+    def texts() -> Iterator[tuple[str, str]]:
+        yield from others.items()
+        for name in gemm_functions(shape) | windows_functions(shape):
+            yield name, _function(name, "f32")
+
+    shape = product_shape("f32")
+    begun = set()
+    for name, text in texts():
+        if text not in begun:
+            begun.add(text)
+            with Building(0) as building:
+                building.objects({name: text})
+            yield
+    write_entry(done, b"")
 
 
 def _with_called(asked: set[str], complete: bool) -> dict[str, str]:

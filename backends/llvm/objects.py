@@ -16,10 +16,10 @@ counts = {"hits": 0, "misses": 0, "stored": 0}
 _lock = threading.Lock()
 
 
-def key_of(name: str, text: str) -> str:
-    """The name of a function's file, which has what else the text defines."""
+def key_of(text: str) -> str:
+    """The name of the file of what a text defines."""
     machine = host()
-    what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features, name)
+    what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features)
     found = hashlib.blake2b(repr(what).encode(), digest_size=20)
     found.update(text.encode())
     return found.hexdigest()

@@ -89,12 +89,17 @@ def kept(kind: str, key: str, make: Callable[[], bytes]) -> bytes:
     where = folder()
     if where is None:
         return make()
-    path = where / kind / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
+    path = entry_path(where, kind, key)
     found = read_entry(path)
     if found is None:
         found = make()
         write_entry(path, found)
     return found
+
+
+def entry_path(where: Path, kind: str, key: str) -> Path:
+    """The file for a key in the folder of a kind."""
+    return where / kind / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
 
 
 def _checksum(data: bytes) -> bytes:
