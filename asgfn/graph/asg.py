@@ -231,7 +231,7 @@ class Asg:
     @cached_property
     def inner(self) -> tuple[Asg, ...]:
         """The graphs that nodes hold as parameters (bodies of scan, branches of cond, inner jit calls, ...)."""
-        return tuple(g for node in self.nodes for g in inner_graphs(node.params))
+        return tuple(g for node in self.nodes if node.primitive.holds_graphs for g in inner_graphs(node.params))
 
     @cached_property
     def origin(self) -> int:

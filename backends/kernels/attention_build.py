@@ -39,13 +39,13 @@ class Match:
         additions: new nodes.
         instead: new values for old ones.
         pattern: numbers of the nodes that nobody may need any more.
-        otherwise: what to try if somebody does.
+        otherwise: gives what to try if somebody does; None if there is nothing.
     """
 
     additions: tuple[Addition, ...]
     instead: Mapping[int, int]
     pattern: tuple[int, ...]
-    otherwise: Match | None = None
+    otherwise: Callable[[], Match | None] = lambda: None
 
 
 _ids = count(1)
@@ -64,13 +64,16 @@ def replacement(found: Found, target: Target) -> Match | None:
         alone = _attention(found, target, statistics=False)
         if alone is None:
             return None
-        more = _attention(found, target, statistics=True)
-        instead = {_followed(asg, _result(asg, found.result)): alone.outputs[0]}
-        otherwise = None
-        if more is not None:
+        result = _followed(asg, _result(asg, found.result))
+
+        def otherwise() -> Match | None:
+            more = _attention(found, target, statistics=True)
+            if more is None:
+                return None
             unpacked, statistics = _statistics(found, more)
-            otherwise = Match((more, *unpacked), {**_renamed(instead, more.outputs[0]), **statistics}, tuple(dots))
-        return Match((alone,), instead, tuple(dots), otherwise)
+            return Match((more, *unpacked), {result: more.outputs[0], **statistics}, tuple(dots))
+
+        return Match((alone,), {result: alone.outputs[0]}, tuple(dots), otherwise)
     dots.append(asg.producers[found.gradient.weight_gradient])
     forward = _attention(found, target, statistics=True)
     if forward is None:
@@ -83,10 +86,6 @@ def replacement(found: Found, target: Target) -> Match | None:
     uses = [u for u in (found.gradient.query, found.gradient.key, found.gradient.value) if u is not None]
     instead |= {_followed(asg, _result(asg, u)): new for u, new in zip(uses, backward.outputs, strict=True)}
     return Match((forward, *unpacked, backward), instead, tuple(dots))
-
-
-def _renamed(instead: Mapping[int, int], new: int) -> dict[int, int]:
-    return dict.fromkeys(instead, new)
 
 
 def _result(asg: Asg, use: Use) -> int:

@@ -59,7 +59,7 @@ def _matched(asg: Asg, target: Target, sides: Sequence[int]) -> tuple[Asg, list[
         graph, new_sides, failed = replaced(asg, matches, sides)
         if not failed:
             return graph, new_sides
-        matches = [m for m in (m.otherwise if k in failed else m for k, m in enumerate(matches)) if m is not None]
+        matches = [m for m in (m.otherwise() if k in failed else m for k, m in enumerate(matches)) if m is not None]
     return None
 
 
