@@ -89,7 +89,7 @@ class Region:
         self.product: Contraction = contraction_of(node, (x, y))
         self.batch_is_innermost = False
         self._followers = self._find_followers(number)
-        self.is_aligned = self._are_aligned()
+        self.is_aligned = self._moves_nothing(number) or self._are_aligned()
         if self.is_aligned:
             self._orient()
 
@@ -105,13 +105,30 @@ class Region:
                 found.append((node, operand, first))
         return found
 
+    def _moves_nothing(self, number: int) -> bool:
+        """Whether results are made of the contraction by operations that compute each element of their operands' at its
+        place."""
+        made = {self.value}
+        for node, first in zip(self.asg.nodes[number + 1 :], self.asg.first_outputs[number + 1 :], strict=True):
+            operand = next((i for i in node.inputs if i in made), None)
+            if operand is not None:
+                if not self._is_elementwise(node, operand):
+                    return False
+                made.update(range(first, first + len(node.out_types)))
+        return made.issuperset(self.asg.outputs)
+
     def _keeps(self, node: Node, operand: int) -> bool:
         """Whether a node's elements are its operand's, one for one."""
-        name, shape, out = node.primitive.name, self.value_types[operand].shape, node.out_types[0].shape
-        if name in ("transpose", "broadcast_in_dim") or name in _RESHAPES:
+        if node.primitive.name in ("transpose", "broadcast_in_dim", *_RESHAPES):
             return self.value_types[operand].size == node.out_types[0].size
-        same = name in ("copy", "name", "stop_gradient", "optimization_barrier")
-        return shape == out and (same or (name in scalar.RULES and rule_of(name) is None))
+        return self._is_elementwise(node, operand)
+
+    def _is_elementwise(self, node: Node, operand: int) -> bool:
+        name = node.primitive.name
+        is_computed = name in ("copy", "name", "stop_gradient", "optimization_barrier") or (
+            name in scalar.RULES and rule_of(name) is None
+        )
+        return is_computed and self.value_types[operand].shape == node.out_types[0].shape
 
     def places(self, coordinates: Coordinates) -> dict[int, Coordinates]:
         """Coordinates of the elements, of all values that follow it, that belong to an element of the contraction."""

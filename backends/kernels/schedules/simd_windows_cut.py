@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 
 from asgfn.records import record
 from backends.kernels import index as ix
@@ -166,25 +165,26 @@ def choose(p: Contraction, costs: Costs, tile: tuple[int, int], target: Target) 
             panels, rest = panels - 1, 1 + nr // lanes
         return panels * mr * nr / lanes / 2 + (max(mr * rest, mr + rest + 2) / 2 if rest else 0.0)
 
-    steps = p.useful * k.length * parts
-    widths = {min(p.n, -(-p.n // pieces // lanes) * lanes) for pieces in _counts(4 * target.cores)}
-    # what a number of columns costs besides, for each strip of rows, and for all of them
-    columns = [(n, steps * tiles(n), costs.column * n * steps) for n in sorted(widths, reverse=True)]
-
-    def ways(m: Box) -> Iterator[tuple[float, int]]:
-        """Cycles of a core, for each number of columns."""
-        rows, strips, pieces = m.length, -(-m.length // mr), p.b * math.prod(m.pieces)
+    steps, whole, batches = p.useful * k.length * parts, p.n, p.b
+    widths = {min(whole, -(-whole // pieces // lanes) * lanes) for pieces in _counts(4 * target.cores)}
+    # of a number of columns: how many pieces; what they cost for each strip of rows, each row, and besides
+    per_row = WRITTEN + TURNED * costs.is_turned
+    columns = [
+        (n, -(-whole // n), steps * tiles(n), per_row * n, costs.column * n * steps)
+        for n in sorted(widths, reverse=True)
+    ]
+    best, chosen = math.inf, None
+    for m in boxes(p.rows.sizes):
+        rows, strips, pieces = m.length, -(-m.length // mr), batches * math.prod(m.pieces)
         image = elements(m)
         fixed = GROUP + parts * (PART + WRITTEN * image)
-        for n, of_strip, of_rows in columns:
-            cycles = fixed + strips * of_strip + of_rows + rows * n * (WRITTEN + TURNED * costs.is_turned)
+        for n, across, of_strip, of_row, others in columns:
+            cycles = fixed + strips * of_strip + others + rows * of_row
             if rows * n > BLOCK or image > IMAGE:
                 cycles *= 1.5
             # what the last ones leave undone is a loss, too, when not all cores are equally fast
-            yield (math.ceil(pieces * -(-p.n // n) / target.cores) + 0.25) * cycles, n
-
-    def least(ways: Iterator[tuple[float, int]]) -> tuple[float, int]:
-        return min(ways, key=itemgetter(0))
-
-    (_, n), m = min(((least(ways(m)), m) for m in boxes(p.rows.sizes)), key=lambda way: way[0][0])
-    return m, n, k
+            cycles *= -(-pieces * across // target.cores) + 0.25
+            if cycles < best:
+                best, chosen = cycles, (m, n)
+    assert chosen is not None, "rows can be cut"
+    return *chosen, k
