@@ -194,6 +194,7 @@ def test_what_all_programs_call_is_compiled_once_on_a_machine(tmp_path: Path) ->
 
 
 def test_nothing_is_prepared_for_who_has_no_place_for_it_or_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
     in_a_new_process(
         """
         import os, sys, threading
@@ -201,11 +202,12 @@ def test_nothing_is_prepared_for_who_has_no_place_for_it_or_waits(tmp_path: Path
         from asgfn import background
         from backends.llvm import objects
 
-        os.environ["ASGFN_CACHE"] = "off"
-        for _ in prepare():
-            pass
-        assert not any(objects.counts.values())
-        os.environ["ASGFN_CACHE"] = sys.argv[1]
+        for nowhere in ("off", os.path.join(sys.argv[1], "file", "in it")):
+            os.environ["ASGFN_CACHE"] = nowhere
+            for _ in prepare():
+                pass
+            assert not any(objects.counts.values())
+        os.environ["ASGFN_CACHE"] = os.path.join(sys.argv[1], "cache")
         steps, go_on = [], threading.Event()
 
         def work():

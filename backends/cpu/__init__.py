@@ -33,6 +33,7 @@ _COMPILER = (
     "backends.kernels.schedules.group",
     "backends.kernels.schedules.simd_windows",
     "backends.kernels.schedules.indexing",
+    "backends.kernels.schedules.attention",
     "backends.numpy.kernels_elementwise",
     "msgpack",
 )

@@ -14,7 +14,7 @@ from backends.llvm.compiling import declared
 from backends.llvm.gemm_shape import GemmShape, Vectors
 from backends.llvm.host import host
 from backends.programs.cache import files_of, source_hash, version
-from backends.programs.disk import entry_path, folder, kept, read_entry, write_entry
+from backends.programs.disk import entry_path, folder, is_writable, kept, read_entry, write_entry
 
 _STRIP = re.compile(r"(gemm(?:_windows)?_f\d\d)_rows_(\d+)")
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
@@ -94,7 +94,7 @@ def prepared(others: Mapping[str, str]) -> Iterator[None]:
     """Compiles, one by one, the functions for numbers of 32 bits and some others, by name, where they can be kept and are not:
     they are the same for all programs, and products take long to compile."""
     where = folder()
-    if where is None:
+    if where is None or not is_writable(where):
         return
     done = entry_path(where, "prepared", f"{version()!r} {host()}")
     if read_entry(done) is not None:

@@ -42,6 +42,12 @@ def folder() -> Path | None:
     return Path(platformdirs.user_cache_dir("asgfn"))
 
 
+def is_writable(where: Path) -> bool:
+    """Whether something can be kept in a folder, which may have to be made."""
+    found = next((p for p in (where, *where.parents) if p.exists()), None)
+    return found is not None and found.is_dir() and os.access(found, os.W_OK)
+
+
 def read_entry(path: Path) -> bytes | None:
     """What a file holds; None if there is none, or if it is damaged."""
     try:
