@@ -354,8 +354,11 @@ class _Printer:
         w, span = self.w, start.stride * (self.lanes - 1)
         multiple = math.gcd(start.base.multiple, step.multiple)
         nested = self.depth
-        last = w.operation("sub", I32, (stop, constant(span, I32)))
-        assert isinstance(last, Scalar)
+
+        def last() -> Scalar:
+            found = w.operation("sub", I32, (stop, constant(span, I32)))
+            assert isinstance(found, Scalar)
+            return found
 
         def whole(number: Scalar) -> None:
             self._put(key, Affine(number, start.stride))
@@ -385,7 +388,7 @@ class _Printer:
                 return
             if whole_steps and nested < NESTED:
                 self.depth += 1
-                begin = self._count(s, begin, last, step, multiple, whole)
+                begin = self._count(s, begin, last(), step, multiple, whole)
                 self.depth = nested
                 first += whole_steps * by
             if len(range(first, end, by)) > 1:
@@ -399,7 +402,7 @@ class _Printer:
             return
         if nested < NESTED:
             self.depth += 1
-            begin = self._count(s, begin, last, step, multiple, whole)
+            begin = self._count(s, begin, last(), step, multiple, whole)
             self.depth = nested
         self._count(s, begin, stop, step, multiple, rest)
 

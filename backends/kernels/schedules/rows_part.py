@@ -35,7 +35,7 @@ from backends.kernels.schedules.rows_shape import (
     width,
 )
 from backends.kernels.schedules.rows_team import Scratch, Team, accumulate_states
-from backends.kernels.schedules.simd_rows import kept_values, needs
+from backends.kernels.schedules.simd_rows import is_costly, kept_values, needs
 from backends.kernels.target import Target
 
 Point = Mapping[int, Index]  # the index of each loop
@@ -187,14 +187,21 @@ class RowsWriter:
                 self._store_all(alongside, several)
             return [a.merge(s, a.merge_all(new)) for a, s, new in zip(accumulators, states, more, strict=True)]
 
-        return self._loop(p.inner, accumulators, body)
+        wanted = [r.operand.value for r in p.reductions] + [self.loops.outputs[k].value for k in alongside]
+        return self._loop(p.inner, accumulators, wanted, body)
 
-    def _loop(self, inner: Loops, accumulators: Sequence[Accumulator], body: LoopBody) -> list[State]:
-        """Goes through the elements of this thread, a few at a time: loads that are not far apart overlap."""
+    def _loop(
+        self, inner: Loops, accumulators: Sequence[Accumulator], wanted: Sequence[int], body: LoopBody
+    ) -> list[State]:
+        """Goes through the elements of this thread, a few at a time: loads that are not far apart overlap.
+
+        Arguments:
+            wanted: the values whose elements the body asks for.
+        """
+        if self.part.target.simd:
+            return self._loop_of_vectors(inner, accumulators, wanted, body)
         b, lanes = self.b, self.shape.lanes
         groups, mine, start, stop = self._range(inner)
-        if self.part.target.simd:
-            return self._loop_of_vectors(inner, accumulators, body)
         unroll = 1
         at_once = self._width(inner) * self.shape.row_lanes
         most = min(ELEMENTS, CODE // (2 * self.order.operations))
@@ -217,13 +224,19 @@ class RowsWriter:
         step = b.constant(unroll * lanes, I32)
         return accumulate_states(b, accumulators, first, lambda states: body(several(), states), start, stop, step)
 
-    def _loop_of_vectors(self, inner: Loops, accumulators: Sequence[Accumulator], body: LoopBody) -> list[State]:
+    def _loop_of_vectors(
+        self, inner: Loops, accumulators: Sequence[Accumulator], wanted: Sequence[int], body: LoopBody
+    ) -> list[State]:
         """Goes through the elements of a row vector by vector, several at a time, each with partial results of its own:
-        sums that do not wait for each other."""
+        sums that do not wait for each other. What takes longer to compute than to add is done while a sum waits, and is not
+        written several times."""
         b, lanes, n = self.b, self.shape.lanes, len(accumulators)
         groups, mine, start, stop = self._range(inner)
         numbers = sum(len(a.registers) for a in accumulators)
-        several = UNROLL if 0 < numbers <= 3 and mine == groups and self.order.operations <= SIMD_CODE else 1
+        is_short = self.order.operations <= SIMD_CODE and not is_costly(
+            self.loops, wanted, {*self.e.known, *self.e.kept}
+        )
+        several = UNROLL if 0 < numbers <= 3 and mine == groups and is_short else 1
         whole = groups // (several * lanes) * several * lanes
 
         def step(number: Index, states: Sequence[State]) -> list[State]:
@@ -357,7 +370,7 @@ class RowsWriter:
             self._store_all(which, several)
             return []
 
-        self._loop(inner, (), body)
+        self._loop(inner, (), [self.loops.outputs[k].value for k in which], body)
 
     # ------------------------------------------------------------------ results
     def _store(self, which: Sequence[int], points: Sequence[Point], inside: Value | None) -> None:
@@ -374,6 +387,8 @@ class RowsWriter:
     def _store_rows(self, which: Sequence[int]) -> None:
         """Writes results that a row has one of. Only the thread that writes them computes them; then it alone reads the
         operands that have one element a row, and results may take the place of these."""
+        if not which:
+            return
         if len(self.rows) > 1 and self._are_long(which):
             self._store_rows_in_turn(which)
             return

@@ -79,6 +79,12 @@ def over(b: Builder, number: Value, length: int) -> Value:
     return b.op("convert", found, dtype=I32)
 
 
+def _end(b: Builder, first: Value, length: int, whole: int) -> Value:
+    """The number after the last one of a piece of an axis; the last piece may be shorter."""
+    end = b.op("add", first, b.constant(length, I32))
+    return b.op("min", end, b.constant(whole, I32)) if whole % length else end
+
+
 def is_plain(place: Index, axis: Index) -> bool:
     """Whether an index depends on an axis by a multiple, if at all."""
     atoms = set(axis.atoms())
@@ -157,14 +163,14 @@ class SimdNest:
             self._row(b, e, outputs, row, self._piece(b, piece, BLOCK, self.length))
             return
         start = b.op("mul", group, b.constant(self.rows, I32))
-        stop = b.op("min", b.op("add", start, b.constant(self.rows, I32)), b.constant(self.steps, I32))
+        stop = _end(b, start, self.rows, self.steps)
         row = ix.axis("row", self.steps)
         with b.loop(row, start=start, stop=stop):
             self._row(b, e, outputs, row, (b.constant(0, I32), b.constant(self.length, I32)))
 
     def _piece(self, b: Builder, number: Index, length: int, whole: int) -> Piece:
         first = b.index(number * length)
-        return first, b.op("min", b.op("add", first, b.constant(length, I32)), b.constant(whole, I32))
+        return first, _end(b, first, length, whole)
 
     def _row(self, b: Builder, e: Elements, outputs: Sequence[Memory], row: Index, piece: Piece) -> None:
         with self._vectors(b, piece) as inner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from backends.kernels.ir import SIZES
 from backends.kernels.loops import Placed, RegionLoops
@@ -18,7 +18,7 @@ COSTLY = frozenset(
 MOST = 1 << 15
 
 
-def needs(loops: RegionLoops, values: Iterable[int], known: frozenset[int]) -> set[int]:
+def needs(loops: RegionLoops, values: Iterable[int], known: Collection[int]) -> set[int]:
     """The values that some values are computed from, these included; what is known already is not computed."""
     asg, found = loops.asg, set[int]()
     stack = list(values)
@@ -56,6 +56,11 @@ def kept_values(loops: RegionLoops, passes: Sequence[Pass], types: Types) -> lis
                     taken.add(value)
                     kept[-1].append(Placed(value, r.operand.loops))
     return kept
+
+
+def is_costly(loops: RegionLoops, values: Iterable[int], known: Collection[int]) -> bool:
+    """Whether to compute some values is costly."""
+    return any(_is_costly(loops, value) for value in needs(loops, values, known))
 
 
 def _is_costly(loops: RegionLoops, value: int) -> bool:
