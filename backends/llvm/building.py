@@ -13,7 +13,7 @@ from types import TracebackType
 
 from asgfn.background import in_background
 from backends.llvm import objects
-from backends.llvm.compiling import Compiler
+from backends.llvm.compiling import a_compiler
 from backends.llvm.host import processors
 
 # Seconds for which a thread that computes in Python keeps those waiting that compile: they need Python for some microseconds,
@@ -132,7 +132,6 @@ class Building:
 
     def _work(self, waits: bool) -> None:
         """Compiles functions, the longest first; if there are none it waits for others, or returns."""
-        compiler: Compiler | None = None
         while True:
             with _changed:
                 while waits and not self._waiting and not self._closed:
@@ -145,8 +144,8 @@ class Building:
                 work.is_taken = True
             code: bytes | Exception
             try:
-                compiler = compiler or Compiler()
-                code = compiler.compile(work.name, work.text)
+                with a_compiler() as compiler:
+                    code = compiler.compile(work.name, work.text)
             except Exception as error:  # for who asks for it
                 code = error
             with _changed:

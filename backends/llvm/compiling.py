@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +25,7 @@ _LINE = re.compile(r"<string>:(\d+):\d+")
 
 
 class Compiler:
-    """Compiles functions, one after the other; for one thread."""
+    """Compiles functions, one after the other; for one thread at a time."""
 
     def __init__(self) -> None:
         self._machine = new_target_machine()
@@ -69,6 +70,25 @@ class Compiler:
             return ctypes.string_at(calls["GetBufferStart"](memory), calls["GetBufferSize"](memory))
         finally:
             calls["DisposeMemoryBuffer"](memory)
+
+
+# those that no thread uses: what one makes for its first function takes as long as half a small function
+_idle: list[Compiler] = []
+_MOST_IDLE = 4
+
+
+@contextmanager
+def a_compiler() -> Iterator[Compiler]:
+    """A compiler that nobody else uses meanwhile."""
+    try:
+        compiler = _idle.pop()
+    except IndexError:
+        compiler = Compiler()
+    try:
+        yield compiler
+    finally:
+        if len(_idle) < _MOST_IDLE:
+            _idle.append(compiler)
 
 
 class _Problem:
