@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg
 from backends.cpu.target import Begin, host_target
-from backends.kernels.attention_match import recognise
 from backends.kernels.ir import SIZES, Kernel
+from backends.kernels.recognition import recognise
 from backends.llvm.host import vector_bits
 from backends.llvm.library import called_by, product_shape
 from backends.llvm.printer import print_kernel
@@ -39,8 +39,10 @@ class Code(NamedTuple):
 def code_of(kernel: Kernel, bits: int) -> Code:
     """The code of a kernel; layers of a network share it."""
     printed = print_kernel(kernel, "kernel", bits)
-    strips = {f"declare void @{name}()" for name in strips_of(kernel, product_shape)}
-    text = "".join(sorted(line + "\n" for line in printed.declared | strips)) + printed.text
+    declared = set(printed.declared)
+    if any("@gemm" in line for line in declared):
+        declared |= {f"declare void @{name}()" for name in strips_of(kernel, product_shape)}
+    text = "".join(sorted([line + "\n" for line in declared])) + printed.text
     name = "k" + hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
     return Code(name, text.replace("@kernel(", f"@{name}("), printed.scratch)
 

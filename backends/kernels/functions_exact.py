@@ -2,22 +2,18 @@
 
 They are within 2 units in the last place. No compiler merges what is written as two operations, `fma` rounds once, and
 comparisons are right for NaN; powers are computed in 64 bits on the way. Arguments below the smallest normal number
-keep their digits; results below it may be 0. There are no branches but for angles that are very large.
-Polynomials are minimax fits of the function named, made for these files.
+keep their digits; results below it may be 0. Polynomials are minimax fits of the function
+named, made for these files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 
-import numpy as np
-
-from backends.kernels import functions, functions_angles
+from backends.kernels import functions
 from backends.kernels.functions import LN2, LN2_HIGH, LN2_LOW, LOG2_E
-from backends.kernels.functions_angles import PI
-from backends.kernels.functions_notation import INFINITY, NAN, SIGN, Number, constant, horner, where
-from backends.kernels.ir import F64, I32, U32, U64
+from backends.kernels.functions_notation import INFINITY, NAN, Number, constant, horner, loaded_later, where
+from backends.kernels.ir import F64, I32
 
 # Adding it leaves a float's whole part, rounded, in the lowest bits
 _WHOLE = 1.5 * 2.0**23
@@ -75,18 +71,6 @@ _ERFC = (
     -0.00040086234411300235, 0.00016880387723702296, 7.916270300105322e-05,
 )  # fmt: skip
 _ERFC_ZERO = 10.1
-
-# (sin(x) / x - 1) / x^2 in x^2, on [0, pi / 2]
-_SIN_TAIL = (
-    -0.16666666625883442,
-    0.008333331096996806,
-    -0.00019840866648989814,
-    2.752530228715277e-06,
-    -2.388742892818929e-08,
-)
-# tan(x) / x in x^2, on [0, pi / 4]
-_TAN = (1.0, -0.11135578079834406, 0.0010747617793039344)
-_TAN_BELOW = (1.0, -0.4446891129291809, 0.015971115246171133)
 
 _SQRT_HALF_BITS = 0x3F3504F3
 _SQRT_HALF_BITS_DOUBLE = 0x3FE6A09E667F3BCD
@@ -314,88 +298,6 @@ def erfc(x: Number) -> Number:
     return where(x.equals(x), y.real(), x)
 
 
-# ---------------------------------------------------------------------------------------------- angles
-# from here on the multiple of pi that is subtracted is found in integers
-_LARGE = 2.0**30
-# pi and pi/2 are the nearest f64 and these, pi/2 is the nearest f32 and this
-_PI_REST, _HALF_PI_REST = (float(period - Fraction(float(period))) for period in (PI, PI / 2))
-_HALF_PI_SINGLE_REST = float(PI / 2 - Fraction(float(np.float32(np.pi / 2))))
-
-
-def _reduced(x: Number, near: Number, sign: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:
-    """(rest, sign) for any number, given them for one that is not large; see `functions_angles`. The rest is f64."""
-    b = x.b
-    rest, flip = b.variable(near.value), b.variable(sign.value)
-    with b.when((x.magnitude() >= _LARGE).value):
-        # read inside, so that nothing of it is computed before the branch
-        far, parity = _far(Number(b, b.read(b.variable(x.value))), quarters, period_turns)
-        b.assign(rest, far.value)
-        b.assign(flip, parity.value)
-    return Number(b, b.read(rest)), Number(b, b.read(flip))
-
-
-def _far(x: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:
-    high, low = functions_angles.turns(x)
-    digits = ((high + (quarters << 30)).op("convert", dtype=U64) << 32) | low.op("convert", dtype=U64)
-    digits = digits << (period_turns - 1)
-    # what is left of whole periods, as a fraction of one from -1/2 to 1/2
-    fraction = (digits << 1).signed_bits()
-    odd = where(fraction < 0, ~digits, digits)
-    rest = fraction.op("convert", dtype=F64) * (float(2 * PI / 2**period_turns) * 2.0**-64)
-    return where(x.magnitude() < INFINITY, rest, rest.like(NAN)), (odd >> 32).op("convert", dtype=U32) & SIGN
-
-
-def _odd(shifted: Number) -> Number:
-    """The sign bit (u32) where a whole number in the lowest bits of an f64 is odd."""
-    return shifted.bits().op("convert", dtype=U32) << 31
-
-
-def _sine(rest: Number, sign: Number) -> Number:
-    square = rest * rest
-    return (rest * square).fma(horner(square, _SIN_TAIL), rest).real().flipped(sign)
-
-
-def sin(x: Number) -> Number:
-    wide = x.double()
-    shifted = wide.fma(float(1 / PI), _WHOLE_DOUBLE)
-    n = shifted - _WHOLE_DOUBLE
-    near = n.fma(-_PI_REST, n.fma(-float(PI), wide))
-    return where(x.magnitude() < 2.0**-12, x, _sine(*_reduced(x, near, _odd(shifted), 0, 1)))
-
-
-def cos(x: Number) -> Number:
-    # the nearest odd multiple of pi/2, where the cosine is 0; the sine of the distance falls there if it is even
-    wide = x.double()
-    shifted = wide.fma(float(1 / PI), 0.5) + _WHOLE_DOUBLE
-    n = (shifted - _WHOLE_DOUBLE) - 0.5
-    near = n.fma(-_PI_REST, n.fma(-float(PI), wide))
-    return _sine(*_reduced(x, near, _odd(shifted), 1, 1))
-
-
-def tan(x: Number) -> Number:
-    wide = x.double()
-    shifted = wide.fma(float(2 / PI), _WHOLE_DOUBLE)
-    n = shifted - _WHOLE_DOUBLE
-    near = n.fma(-_HALF_PI_REST, n.fma(-float(PI / 2), wide))
-    rest, odd = _reduced(x, near, _odd(shifted), 0, 2)
-    square = rest * rest
-    above, below = rest * horner(square, _TAN), horner(square, _TAN_BELOW)
-    turned = odd >= SIGN
-    y = where(turned, -below, above) / where(turned, above, below)
-    return where(x.magnitude() < 2.0**-12, x, y.real())
-
-
-def asin(x: Number) -> Number:
-    a = x.magnitude()
-    is_far = a > 0.5  # then it is pi/2 - 2 asin(sqrt((1 - a) / 2))
-    below = (1.0 - a) * 0.5
-    z = where(is_far, below.op("sqrt"), a)
-    square = where(is_far, below, a * a)
-    tail = (z * square) * horner(square, functions_angles.ASIN_TAIL)
-    far = z.fma(-2.0, np.pi / 2) - tail.fma(2.0, -_HALF_PI_SINGLE_REST)
-    return where(is_far, far, z + tail).with_sign_of(x)
-
-
 # ---------------------------------------------------------------------------------------------- others
 def lgamma(x: Number) -> Number:
     # near its zeros on the negative axis nothing less is precise
@@ -415,6 +317,8 @@ FORMULAS: dict[str, Callable[..., Number]] = {
     f.__name__: f
     for f in (
         exp, exp2, expm1, log, log1p, logistic, tanh, sinh, cosh, asinh, acosh, atanh, sqrt, rsqrt, cbrt, erf, erfc,
-        sin, cos, tan, asin, lgamma, sign, is_finite,
+        lgamma, sign, is_finite,
     )
-} | {"pow": power}  # fmt: skip
+} | {"pow": power} | {
+    name: loaded_later("backends.kernels.functions_exact_angles", name) for name in ("sin", "cos", "tan", "asin")
+}  # fmt: skip

@@ -9,7 +9,8 @@ is NaN or infinite is asked of its bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -239,3 +240,12 @@ def power_of_two(n: Number) -> Number:
 def odd_as_sign(n: Number) -> Number:
     """The sign bit (u32) where a whole number below 2^22 is odd."""
     return (n + 12582912.0).bits() << 31
+
+
+def loaded_later(module: str, name: str) -> Callable[..., Number]:
+    """A formula of a module that is loaded when it is first written."""
+
+    def write(*operands: Number) -> Number:
+        return getattr(importlib.import_module(module), name)(*operands)
+
+    return write

@@ -6,7 +6,6 @@ device computes itself is one operation; the rest is written in terms of those (
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from asgfn.graph.types import ArrayType
 from asgfn.primitives.threefry import PARITY, ROTATIONS
 from asgfn.records import record
 from backends.kernels import functions_bits, functions_exact
-from backends.kernels.functions_notation import Number, constant, where
+from backends.kernels.functions_notation import Number, constant, loaded_later, where
 from backends.kernels.ir import BOOL, F16, F32, F64, U32, U64, Builder, Value
 from backends.kernels.types import FLOATS, Types, magnitude_bits
 
@@ -166,15 +165,6 @@ def in_single(b: Builder, types: Types, formula: Callable[..., Number], *operand
     return b.op("convert", result, dtype=F16) if operands[0].dtype == F16 and result.dtype == F32 else result
 
 
-def _formula(module: str, name: str) -> Callable[..., Number]:
-    """A formula of a module that is loaded when it is first written."""
-
-    def write(*operands: Number) -> Number:
-        return getattr(importlib.import_module(f"backends.kernels.{module}"), name)(*operands)
-
-    return write
-
-
 for _module, _names in {
     "functions": (
         "exp", "exp2", "expm1", "log", "log1p", "logistic", "sqrt", "rsqrt", "cbrt", "sinh", "cosh", "tanh", "asinh",
@@ -187,13 +177,13 @@ for _module, _names in {
     "functions_zeta": ("zeta", "polygamma"),
 }.items():  # fmt: skip
     for _name in _names:
-        function(_name, _formula(_module, _name))
+        function(_name, loaded_later(f"backends.kernels.{_module}", _name))
 
 
 @rule("pow")
 def _pow(o: Operation, x: Value, y: Value) -> Value:
     y = o.types.convert(o.b, y, o.in_types[1].dtype, o.dtype)
-    return of_floats(o, "pow", _formula("functions_power", "power"), x, y)
+    return of_floats(o, "pow", loaded_later("backends.kernels.functions_power", "power"), x, y)
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic

@@ -18,12 +18,12 @@ FLOATS = ("f16", "f32", "f64")
 SIGNED = ("i8", "i16", "i32", "i64")
 BITS = {"bool": 1, "u8": 8, "i8": 8, "u16": 16, "i16": 16, "f16": 16, "u32": 32, "i32": 32, "f32": 32,
         "u64": 64, "i64": 64, "f64": 64}  # fmt: skip
-_NAMES = {"f16": "half", "f32": "float", "f64": "double"}
+_NAMES = {dtype: f"i{bits}" for dtype, bits in BITS.items()} | {"f16": "half", "f32": "float", "f64": "double"}
 
 
 def llvm_type(dtype: str) -> str:
     """LLVM's name of an element's type."""
-    return _NAMES.get(dtype) or f"i{BITS[dtype]}"
+    return _NAMES[dtype]
 
 
 @record

@@ -145,8 +145,8 @@ class _Printer:
     # ------------------------------------------------------------------ statements
     def _block(self, block: Sequence[Any]) -> None:
         for s in block:
-            if isinstance(s, Let):
-                if self.uses[s.value]:
+            if s.__class__ is Let:
+                if s.value in self.uses:
                     self.env[s.value] = self._expression(s.value)
             elif isinstance(s, Variable):
                 self._declare(s)

@@ -73,6 +73,7 @@ class Writer:
         self.declared: set[str] = set()
         self.block = "entry"
         self._count = 0
+        self._types = {dtype: f"<{lanes} x {llvm_type(dtype)}>" if lanes > 1 else llvm_type(dtype) for dtype in BITS}
         self._names: dict[str, str] = {}  # names of values that can be used here, by what computes them
 
     # ------------------------------------------------------------------ text
@@ -114,8 +115,7 @@ class Writer:
             self._names.popitem()
 
     def type(self, dtype: str, is_vector: bool) -> str:
-        t = llvm_type(dtype)
-        return f"<{self.lanes} x {t}>" if is_vector and self.lanes > 1 else t
+        return self._types[dtype] if is_vector else llvm_type(dtype)
 
     def call(self, result: str, function: str, arguments: Sequence[tuple[str, str]], flags: str = "") -> str:
         """The result of a function that is declared on the way."""
@@ -139,9 +139,9 @@ class Writer:
 
     def vector(self, x: Operand) -> str:
         """An operand with a number a lane."""
-        t = llvm_type(x.dtype)
         if isinstance(x, Vector):
             return x.text
+        t = llvm_type(x.dtype)
         if isinstance(x, Scalar):
             return self.splat(x.text, t)
         if isinstance(x, Known):
@@ -154,7 +154,7 @@ class Writer:
 
     def text(self, x: Operand, as_vector: bool) -> str:
         if as_vector:
-            return self.vector(x)
+            return x.text if isinstance(x, Vector) else self.vector(x)
         assert isinstance(x, Scalar)
         return x.text
 
@@ -183,16 +183,20 @@ class Writer:
     # ------------------------------------------------------------------ operations
     def operation(self, op: str, dtype: str, args: Sequence[Operand]) -> Operand:
         """An operation of the IR on operands."""
-        folded = self._folded(op, dtype, args)
-        if folded is not None:
-            return folded
-        many = any(not isinstance(x, Scalar) for x in args)
         source = args[0].dtype
+        if len(args) == 2 and source not in FLOATS:
+            folded = self._folded(op, dtype, *args)
+            if folded is not None:
+                return folded
+        many = not all([isinstance(x, Scalar) for x in args])  # noqa: C419
+        if op in _FLOAT_OPS and dtype in FLOATS:
+            word = f"{_FLOAT_OPS[op]} {self.type(dtype, many)}"
+            return self.made(self._binary(word, args, many), dtype, many)
         if op in COMPARISONS:
             kinds = _COMPARE_FLOAT if source in FLOATS else _COMPARE_SIGNED if source in SIGNED else _COMPARE_UNSIGNED
             word = "fcmp" if source in FLOATS else "icmp"
-            a, b = (self.text(x, many) for x in args)
-            return self.made(self.value(f"{word} {kinds[op]} {self.type(source, many)} {a}, {b}"), BOOL, many)
+            word = f"{word} {kinds[op]} {self.type(source, many)}"
+            return self.made(self._binary(word, args, many), BOOL, many)
         if op == "select":
             return self._select(args, dtype)
         if op == "convert":
@@ -232,8 +236,6 @@ class Writer:
         return self._plain(op, dtype, args, many)
 
     def _plain(self, op: str, dtype: str, args: Sequence[Operand], many: bool) -> Operand:
-        if dtype in FLOATS:
-            return self.made(self._binary(_FLOAT_OPS[op], dtype, args, many), dtype, many)
         below = self._below(op, dtype, args)
         if many and op in ("div", "rem"):
             found = self._divided(op, dtype, args)
@@ -245,7 +247,7 @@ class Writer:
             word = "ashr" if dtype in SIGNED else "lshr"
         else:
             word = _INTEGER_OPS[op]
-        text = self._binary(word, dtype, args, many)
+        text = self._binary(f"{word} {self.type(dtype, many)}", args, many)
         if many and self.lanes > 1:
             return Vector(text, dtype, below)
         return (
@@ -254,9 +256,9 @@ class Writer:
             else Scalar(text, dtype, self._multiple(op, args), below=below)
         )
 
-    def _binary(self, word: str, dtype: str, args: Sequence[Operand], many: bool) -> str:
-        a, b = (self.text(x, many) for x in args)
-        return self.value(f"{word} {self.type(dtype, many)} {a}, {b}")
+    def _binary(self, word: str, args: Sequence[Operand], many: bool) -> str:
+        x, y = args
+        return self.value(f"{word} {self.text(x, many)}, {self.text(y, many)}")
 
     def _below(self, op: str, dtype: str, args: Sequence[Operand]) -> int | None:
         """What the results of an operation on integers do not reach, if they certainly are not negative."""
@@ -306,16 +308,14 @@ class Writer:
             return x.multiple // y.number
         return 1
 
-    def _folded(self, op: str, dtype: str, args: Sequence[Operand]) -> Operand | None:
+    def _folded(self, op: str, dtype: str, x: Operand, y: Operand) -> Operand | None:
         """The result of an operation on integers, where it is known or counts with the lane."""
-        if len(args) != 2 or any(x.dtype in FLOATS for x in args):
-            return None
-        numbers = [numbers_of(x, self.lanes) for x in args]
-        if numbers[0] is not None and numbers[1] is not None:
-            found = self._known(op, dtype, args[0].dtype, numbers[0], numbers[1])
+        xs = numbers_of(x, self.lanes)
+        ys = None if xs is None else numbers_of(y, self.lanes)
+        if xs is not None and ys is not None:
+            found = self._known(op, dtype, x.dtype, xs, ys)
             if found is not None:
                 return from_numbers(found, dtype)
-        x, y = args
         if isinstance(y, Scalar) and y.number == 0 and op in ("add", "sub", "or", "xor", "shift_left", "shift_right"):
             return x
         if op == "add" and isinstance(x, Scalar) and x.number == 0:

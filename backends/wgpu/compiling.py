@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from asgfn.graph.asg import Asg
-from backends.kernels.attention_match import recognise
+from backends.kernels.recognition import recognise
 from backends.kernels.target import Target
 from backends.programs import cache
 from backends.programs.control import CONTROL

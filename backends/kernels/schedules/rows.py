@@ -6,18 +6,21 @@ Which way a region is computed, from the lengths of its loops:
 - reductions of row-wise results, if few: the same, with the row-wise results in the workgroup's memory;
 - few long rows: parts of rows in one kernel, merged in another (`rows_parts`);
 - few long rows, with reductions that depend on others: one after another, and what follows element by element.
+
+What only the last two need is loaded for them.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from asgfn.graph.asg import Asg
+from backends.kernels.elements import COMBINERS
 from backends.kernels.loops import RegionLoops, find_loops
 from backends.kernels.lowering import Plan, constants_of, plan_for_kind, plan_for_primitive
 from backends.kernels.schedules.assembly import assemble, bound
-from backends.kernels.schedules.rows_cut import REDUCTIONS, by_fusion, by_result, by_stage, chain
 from backends.kernels.schedules.rows_order import NotComputed, Order, find_order
 from backends.kernels.schedules.rows_part import RowsPart
-from backends.kernels.schedules.rows_parts import Halves, halves, in_two_stages
 from backends.kernels.schedules.rows_shape import (
     GROUPS,
     SIMD_GROUPS,
@@ -29,6 +32,9 @@ from backends.kernels.schedules.rows_shape import (
 from backends.kernels.schedules.rows_team import READS
 from backends.kernels.target import Target
 
+if TYPE_CHECKING:
+    from backends.kernels.schedules.rows_parts import Halves
+
 # more elements of a row for each thread are too many, when there are few rows
 LONG = 64
 # the same for a lane of a processor, of which there are few
@@ -37,12 +43,14 @@ SIMD_LONG = 1024
 NESTED = 1 << 15
 
 
-@plan_for_primitive(*REDUCTIONS)
+@plan_for_primitive(*COMBINERS, "argmax", "argmin")
 @plan_for_kind("reduction")
 def plan(asg: Asg, target: Target) -> Plan | None:
     """The kernels of a reduction region; None if its elements have to be computed one by one."""
     loops = find_loops(asg)
     if loops is None:
+        from backends.kernels.schedules.rows_cut import by_fusion, chain
+
         found = by_fusion(asg)
         return _one_by_one(asg, target) if found is None else chain(*found, target)
     if not loops.reductions:
@@ -56,6 +64,8 @@ def plan(asg: Asg, target: Target) -> Plan | None:
 def _one_by_one(asg: Asg, target: Target) -> Plan | None:
     """The plan of a region that none of the others is for: a kernel for each reduction and each result. Element by element,
     reductions would be computed again for each element of those that depend on them."""
+    from backends.kernels.schedules.rows_cut import by_result, chain
+
     pieces = by_result(asg)
     return chain(asg, pieces, target) if len(pieces) > 1 else None
 
@@ -70,6 +80,8 @@ def rows_part(asg: Asg, target: Target, threads: int) -> RowsPart | Halves | Non
     part = RowsPart(loops, order, choose_shape(loops, order, target, threads), target)
     if not _is_long(part):
         return part
+    from backends.kernels.schedules.rows_parts import halves
+
     return halves(loops, order, part.shape, target) if _is_one_pass(loops) else None
 
 
@@ -90,11 +102,15 @@ def _plan(loops: RegionLoops, target: Target) -> Plan | None:
 def _in_parts(loops: RegionLoops, order: Order, part: RowsPart, target: Target) -> Plan | None:
     """The plan of few long rows."""
     if _is_one_pass(loops):
+        from backends.kernels.schedules.rows_parts import in_two_stages
+
         return in_two_stages(loops, order, part.shape, target)
     return _in_pieces(loops, target, nested=False)
 
 
 def _in_pieces(loops: RegionLoops, target: Target, nested: bool) -> Plan | None:
+    from backends.kernels.schedules.rows_cut import by_stage, chain
+
     kept = [frozenset(r.result.loops) for r in loops.reductions]
 
     def stage(before: int, number: int, mine: int) -> int:
