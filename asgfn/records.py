@@ -1,8 +1,8 @@
 """Records: classes that hold fields, as `dataclasses.dataclass` makes them, for a fraction of the time.
 
 A frozen dataclass takes a millisecond to define, since six methods are written, compiled and run for it; a program that has
-a hundred of them starts a tenth of a second later. Here a class gets its constructor when its first instance is made, and
-the other methods are the same for all classes.
+a hundred of them starts a tenth of a second later. Here the methods are the same for all classes, but for the constructor
+that a class gets once it has some instances: to write and compile one takes as long as to fill a hundred of them.
 
 What is frozen is so for type checkers: nothing looks at assignments while the program runs. Classes that people write or
 derive from are dataclasses.
@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 _NOTHING: Any = object()
 # by which others know a record, and in which order its fields are
 _FIELDS = "__record_fields__"
+# instances of a class that are made without a constructor of its own
+_FEW = 16
 
 
 class _Field:
@@ -90,11 +92,16 @@ def _record(cls: Any, frozen: bool, eq: bool, repr: bool) -> Any:
     every = tuple(found.values())
     setattr(cls, _FIELDS, every)
 
-    def first(self: Any, *args: Any, **kwargs: Any) -> None:
-        cls.__init__ = _constructor(cls, every)
-        cls.__init__(self, *args, **kwargs)
+    made = 0
 
-    methods: dict[str, Any] = {"__init__": first, "__match_args__": tuple(found)}
+    def fill(self: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal made
+        made += 1
+        if made > _FEW or not _filled(self, every, args, kwargs):
+            cls.__init__ = _constructor(cls, every)
+            cls.__init__(self, *args, **kwargs)
+
+    methods: dict[str, Any] = {"__init__": fill, "__match_args__": tuple(found)}
     if repr:
         methods["__repr__"] = _shown
     if eq:
@@ -104,6 +111,25 @@ def _record(cls: Any, frozen: bool, eq: bool, repr: bool) -> Any:
         if vars(cls).get(name) is None:  # Python enters `__hash__ = None` beside an `__eq__`
             setattr(cls, name, method)
     return cls
+
+
+def _filled(instance: Any, every: tuple[_Field, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Enters the fields of an instance; whether these were the arguments for them."""
+    if len(args) > len(every) or not kwargs.keys().isdisjoint([f.name for f in every[: len(args)]]):
+        return False
+    entered = len(args)
+    for f, value in zip(every, args, strict=False):
+        setattr(instance, f.name, value)
+    for f in every[len(args) :]:
+        value = kwargs.get(f.name, f.default)
+        if f.name in kwargs:
+            entered += 1
+        elif f.default_factory is not _NOTHING:
+            value = f.default_factory()
+        if value is _NOTHING:
+            return False
+        setattr(instance, f.name, value)
+    return entered == len(args) + len(kwargs)
 
 
 def _constructor(cls: type, every: tuple[_Field, ...]) -> Any:

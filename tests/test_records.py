@@ -91,3 +91,17 @@ def test_patterns_and_pickles():
         case Point(x, y):
             assert (x, y) == (4, 5)
     assert pickle.loads(pickle.dumps(Solid(1, 2, 9))) == Solid(1, 2, 9)
+
+
+def test_later_instances_are_as_the_first_ones():
+    @record
+    class Own:
+        x: int
+        y: int = 2
+        many: list = field(default_factory=list)
+
+    for _ in range(40):
+        one, other = Own(1, many=[3]), Own(y=4, x=3)
+        assert (one.x, one.y, one.many) == (1, 2, [3]) and (other.x, other.y, other.many) == (3, 4, [])
+    with pytest.raises(TypeError, match="multiple values"):
+        Own(1, x=1)

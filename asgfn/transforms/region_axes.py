@@ -29,6 +29,7 @@ class AxisFactors:
         self._factors: dict[Shape, tuple[tuple[int, ...], ...]] = {}
         self._flat: dict[Shape, tuple[int, ...]] = {}
         self._identities: dict[Shape, tuple[int, ...]] = {}
+        self._positions: dict[Shape, list[range]] = {}
         self._selections: dict[tuple, tuple[int, ...] | None] = {}
         pairs = dict.fromkeys(reshapes)
         for _ in range(_ROUNDS):
@@ -93,11 +94,13 @@ class AxisFactors:
 
     def positions(self, shape: Shape) -> list[range]:
         """For each axis the places of its factors in `flat(shape)`."""
-        found = []
-        at = 0
-        for axis in self.factors(shape):
-            found.append(range(at, at + len(axis)))
-            at += len(axis)
+        found = self._positions.get(shape)
+        if found is None:
+            found = self._positions[shape] = []
+            at = 0
+            for axis in self.factors(shape):
+                found.append(range(at, at + len(axis)))
+                at += len(axis)
         return found
 
     def selection(self, name: str, params: Mapping[str, Any], source: Shape, target: Shape) -> tuple[int, ...] | None:

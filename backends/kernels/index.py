@@ -300,10 +300,10 @@ def computed(value: Any, low: int, high: int) -> Index:
 
 def linear(coordinates: Iterable[Index], shape: Iterable[int]) -> Index:
     """The place of an element in row-major order."""
-    place = Index({})
+    place = None
     for i, n in zip(coordinates, shape, strict=True):
-        place = place * n + i
-    return place
+        place = i if place is None else place * n + i
+    return Index({}) if place is None else place
 
 
 @lru_cache(maxsize=4096)

@@ -86,10 +86,8 @@ class RegionLoops:
         factors = self.axes.flat(shape)
         found = []
         for places in self.axes.positions(shape):
-            index = ix.constant(0)
-            for k in places:
-                index = index * factors[k] + at[placed.loops[k]]
-            found.append(index)
+            loops = [at[placed.loops[k]] for k in places]
+            found.append(loops[0] if len(loops) == 1 else ix.linear(loops, factors[places.start : places.stop]))
         return tuple(found)
 
     def indices(self, placed: Placed, coordinates: Sequence[Index]) -> dict[int, Index]:

@@ -44,6 +44,14 @@ _NARROW = {
 }  # fmt: skip
 
 
+def _rounded(value: float, kind: Callable[[float], Any]) -> float:
+    """The nearest number of a type of floats."""
+    if abs(value) < 65504:  # what is larger may be infinite, of which NumPy warns
+        return float(kind(value))
+    with np.errstate(over="ignore"):
+        return float(kind(value))
+
+
 @record
 class Types:
     """The representation on one kind of device.
@@ -93,8 +101,7 @@ class Types:
             value = float(value)
             if dtype == BFLOAT16 and math.isfinite(value):
                 value = float(BFLOAT16.type(value))
-            with np.errstate(over="ignore"):
-                return b.constant(float(np.dtype(np.float32 if dtype == BFLOAT16 else dtype).type(value)), register)
+            return b.constant(_rounded(value, np.float32 if dtype == BFLOAT16 else dtype.type), register)
         return b.constant(bool(value) if register == BOOL else int(value), register)
 
     def from_memory(self, b: Builder, element: Value, dtype: np.dtype) -> Value:

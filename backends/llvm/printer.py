@@ -425,9 +425,11 @@ class _Printer:
 
     # ------------------------------------------------------------------ expressions
     def _use(self, value: Value) -> Anything:
-        if value.op == "constant":
-            return constant(value.attr, value.dtype)
-        return self.env[value]
+        found = self.env.get(value)
+        if found is None:
+            assert value.op == "constant"
+            found = self.env[value] = constant(value.attr, value.dtype)
+        return found
 
     def _single(self, value: Value) -> Operand:
         found = self._use(value)
