@@ -85,6 +85,7 @@ class Machine:
             where = (f"<{width} x i1>", mask)
             self.text.call("void", name, (kind, value), ("ptr", pointer), ("i32", size), where)
 
-    def prefetch(self, pointer: str) -> None:
-        """Asks for a cache line that will be read. The address has to be memory of the process, or it takes long."""
-        self.text.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", 0), ("i32", 3), ("i32", 1))
+    def prefetch(self, pointer: str, cache: int = 1) -> None:
+        """Asks for a cache line that will be read, in the first or second cache. The address has to be memory of the process,
+        or it takes long."""
+        self.text.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", 0), ("i32", 4 - cache), ("i32", 1))

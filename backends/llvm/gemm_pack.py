@@ -10,6 +10,7 @@ from backends.llvm.gemm_text import Text
 
 ROWS = 8  # rows of b that are copied together: as many streams as a processor reads ahead of
 AHEAD = 4  # panels
+GROUPS_AHEAD = 2  # of columns that are turned
 
 
 def copy_a(shape: GemmShape) -> str:
@@ -67,6 +68,13 @@ def pack_b(shape: GemmShape) -> str:
     machine = Machine(t, shape)
     size = t.mul("%k", nr)
     piece = 16 // shape.size
+    # columns that are turned together: no more than lines that are as far apart as pages, which a first cache keeps
+    wide = min(lanes, 32 // shape.size)
+    offsets = ["0", *(t.mul("%stride_n", i) for i in range(1, wide))]
+    # a cache line has four pieces: with each of them some of the group's columns are asked for
+    turns = min(wide, 4)
+    unit = t.mul("%stride_n", wide // turns)
+    done = t.sub("%k", t.op(f"urem i64 %k, {piece}"))
     rows_lie = t.equal("%stride_n", 1)
     columns_lie = t.equal("%stride_k", 1)
     step = t.select(columns_lie, "i64", t.most("%k", 1), ROWS)
@@ -90,30 +98,35 @@ def pack_b(shape: GemmShape) -> str:
         t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", t.at(scalar, panel, t.mul(first, nr)))], row)
         return ()
 
-    def turned(first: str, end: str, column: str, panel: str, columns: str) -> str:
-        """As many steps of k as 128 bits hold, turned in registers, of whole groups of columns. Returns the first step that
-        is not done."""
+    def turned(column: str, panel: str, columns: str) -> Sequence[str]:
+        """As many steps of k as 128 bits hold at a time, turned in registers, of some columns, which are whole groups."""
 
-        def steps(p: str, _: list[str]) -> Sequence[str]:
-            def square(j: str, _: list[str]) -> Sequence[str]:
-                source, target = place(p, t.add(column, j)), t.at(scalar, t.at(scalar, panel, t.mul(p, nr)), j)
-                pieces = [
-                    machine.load(t.at(scalar, source, t.mul("%stride_n", i) if i else 0), piece) for i in range(lanes)
-                ]
+        def group(j: str, _: list[str]) -> Sequence[str]:
+            def square(p: str, pointers: list[str]) -> Sequence[str]:
+                source, target = pointers
+                turn = t.op(f"and i64 {t.div(p, piece)}, {turns - 1}")
+                later = t.at(scalar, source, t.add(ahead, t.mul(turn, unit)))
+                for _ in range(wide // turns):
+                    machine.prefetch(later, 2)
+                    later = t.at(scalar, later, "%stride_n")
+                pieces = [machine.load(t.at(scalar, source, offset), piece) for offset in offsets]
                 lines = [joined(t, scalar, piece, pieces[i::piece]) for i in range(piece)]
-                for u, line in enumerate(turned_squares(t, machine.kind(lanes), lanes, lines)):
-                    machine.store(line, t.at(scalar, target, u * nr), lanes)
-                return ()
+                for u, line in enumerate(turned_squares(t, machine.kind(wide), wide, lines)):
+                    machine.store(line, t.at(scalar, target, u * nr), wide)
+                return [t.at(scalar, source, piece), t.at(scalar, target, piece * nr)]
 
-            t.loop(0, columns, lanes, (), square)
-            return [t.add(p, piece)]
+            first = t.add(column, j)
+            inside = t.op(f"icmp sle i64 {t.add(first, (GROUPS_AHEAD + 1) * wide)}, %n")
+            ahead = t.select(inside, "i64", t.mul(unit, turns * GROUPS_AHEAD), 0)
+            t.loop(0, done, piece, [("ptr", place("0", first)), ("ptr", t.at(scalar, panel, j))], square)
+            return ()
 
-        (done,) = t.loop(first, t.sub(end, piece - 1), piece, [("i64", first)], steps)
-        return done
+        t.loop(0, columns, wide, (), group)
+        return ()
 
-    def single(first: str, end: str, column: str, panel: str, done: str, columns: str, count: str) -> Sequence[str]:
-        """Elements one by one, all of a step of k but those columns that are done up to some step; zeros after the last
-        column that there is."""
+    def single(first: str, end: str, column: str, panel: str, columns: str, count: str) -> Sequence[str]:
+        """Elements one by one, all of a step of k but those columns that are turned; zeros after the last column that there
+        is."""
 
         def row(p: str, _: list[str]) -> Sequence[str]:
             start = place(p, column)
@@ -139,11 +152,11 @@ def pack_b(shape: GemmShape) -> str:
             count = t.least(t.sub("%n", column), nr)
 
             def by_columns() -> Sequence[str]:
-                whole = t.sub(count, t.op(f"urem i64 {count}, {lanes}"))
+                whole = t.sub(count, t.op(f"urem i64 {count}, {wide}"))
                 columns = t.select(columns_lie, "i64", whole, 0)
-                done = turned(first, end, column, target, columns)
+                turned(column, target, columns)
                 left = t.select(t.equal(columns, nr), "i64", done, first)
-                return single(left, end, column, target, done, columns, count)
+                return single(left, end, column, target, columns, count)
 
             is_whole = t.both(t.equal(count, nr), rows_lie)
             t.when(is_whole, lambda: rows(first, end, column, target), by_columns)
