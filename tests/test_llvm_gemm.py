@@ -19,7 +19,7 @@ binding = pytest.importorskip("llvmlite.binding")
 import asgfn  # noqa: E402
 from backends.llvm.engine import Engine  # noqa: E402
 from backends.llvm.gemm import gemm_functions  # noqa: E402
-from backends.llvm.gemm_shape import LONG, GemmShape, Vectors, cut, host_shape  # noqa: E402
+from backends.llvm.gemm_shape import GemmShape, Vectors, cut, host_shape  # noqa: E402
 from backends.llvm.gemm_strip import strip_sizes  # noqa: E402
 from backends.llvm.gemm_windows import windows_functions  # noqa: E402
 from backends.llvm.options import as_we_compile  # noqa: E402
@@ -214,7 +214,7 @@ def test_a_vector(library: tuple[GemmShape, dict[str, Callable]], k: int) -> Non
 def test_a_row(library: tuple[GemmShape, dict[str, Callable]], k: int) -> None:
     shape, call = library
     dtype = TYPES[shape.scalar]
-    for n in (1, 3, shape.lanes, 2 * shape.nr + 5, 2 * LONG + 7):
+    for n in (1, 3, shape.lanes, 2 * shape.nr + 5, 2 * shape.long + 7):
         x, b = _random((1, 3 * k + 1), dtype)[:, 1::3], _random((k, n + 2), dtype, 1)[:, 1:-1]
         guarded = np.full(n + 9, 5, dtype)
         y, want = guarded[:n], np.zeros((1, n), dtype)

@@ -12,11 +12,12 @@ from backends.llvm.host import host
 
 SIZES = {"float": 4, "double": 8}
 DEPTH = 256  # the same on every host: where a sum is cut decides its rounding
-LONG = 1536  # columns whose sums one row keeps in the first cache: a multiple of every tile's width
+LONG = 24 << 10  # bytes of the sums that one row keeps in the first cache
 
 # measured: products whose b has rows of so many bytes, or so many bytes in all, gain nothing by packing
 NARROW, FIRST = 512, 32 << 10
 WORK = 1 << 18  # products of numbers that are worth a task
+WIDE = 768  # columns of one row's product that are worth a task
 PACKING = 4  # a number of b that is packed costs as much as so many of a that are read
 
 
@@ -62,6 +63,11 @@ class GemmShape:
     def nr(self) -> int:
         """Columns of a tile: those of a packed panel."""
         return self.lanes * self.groups
+
+    @property
+    def long(self) -> int:
+        """Columns whose sums one row keeps in the first cache."""
+        return LONG // self.size
 
     @property
     def joins(self) -> bool:
@@ -125,7 +131,7 @@ def cut(shape: GemmShape, m: int, n: int, k: int, threads: int, rows_lie: bool) 
     small = n * shape.size <= NARROW or n * k * shape.size <= FIRST
     packing = not rows_lie or not (m <= 2 * shape.mr or small)
     tasks = max(1, min(threads, m * n * k // WORK))
-    most_across = max(1, n // (LONG // 2 if m == 1 else 4 * shape.nr))
+    most_across = max(1, n // (WIDE if m == 1 else 4 * shape.nr))
     most_down = max(1, m // (2 * shape.mr))
 
     def cost(across: int) -> tuple[int, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from backends.llvm.gemm_machine import SUFFIX, Machine
-from backends.llvm.gemm_shape import LONG, GemmShape
+from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
 ROWS = 4  # of a matrix that are multiplied with a vector together, which is read once for all of them
+STREAMS = 8  # rows that are read together where each is long: as many as a processor reads ahead of
 
 
 def part_of(t: Text, shape: GemmShape) -> str:
@@ -23,7 +24,7 @@ def part_of(t: Text, shape: GemmShape) -> str:
 
 
 def gevm(shape: GemmShape) -> str:
-    """One row with a b in rows: reads four long pieces of rows at a time, as memory likes it, and keeps the sums of the
+    """One row with a b in rows: reads long pieces of some rows at a time, as memory likes it, and keeps the sums of the
     columns in memory that stays in the first cache. Each is the same sum in the same order as in a tile."""
     scalar, lanes = shape.scalar, shape.lanes
     t = Text(
@@ -46,15 +47,21 @@ def gevm(shape: GemmShape) -> str:
         t.loop(done, count, 1, [("i64", done)], part(1))
 
     def piece(p: str, length: str, j: str) -> Sequence[str]:
-        count = t.least(t.sub("%n", j), LONG)
+        count = t.least(t.sub("%n", j), shape.long)
         b = t.at(scalar, t.at(scalar, "%b", t.mul(p, "%b_k")), j)
         x, y = t.at(scalar, "%x", t.mul(p, "%x_step")), t.at(scalar, "%y", j)
 
-        def steps(height: int, first: str) -> str:
-            def step(q: str, _: list[str]) -> Sequence[str]:
-                numbers = [q if not u else t.add(q, u) for u in range(height)]
-                factors = [machine.load(t.at(scalar, x, t.mul(number, "%x_step")), 1) for number in numbers]
-                rows = [t.at(scalar, b, t.mul(number, "%b_k")) for number in numbers]
+        def steps(height: int, first: str, pointers: list[str]) -> list[str]:
+            """So many rows at a time. Returns the first one that is not done, and where it and its factor are."""
+
+            def step(q: str, values: list[str]) -> Sequence[str]:
+                _, *places = values
+                factors, rows = [], []
+                for _ in range(height):
+                    x, b = places
+                    factors.append(machine.load(x, 1))
+                    rows.append(b)
+                    places = [t.at(scalar, x, "%x_step"), t.at(scalar, b, "%b_k")]
                 wide = [machine.broadcast(factor, lanes) for factor in factors]
 
                 def add(i: str, width: int) -> None:
@@ -65,14 +72,16 @@ def gevm(shape: GemmShape) -> str:
                     machine.store(value, place, width)
 
                 each(count, add)
-                return [t.add(q, height)]
+                return [t.add(q, height), *places]
 
-            return t.loop(first, t.sub(length, height - 1), height, [("i64", first)], step)[0]
+            carried = [("i64", first), *(("ptr", pointer) for pointer in pointers)]
+            return t.loop(first, t.sub(length, height - 1), height, carried, step)
 
         t.call(
             "void", "llvm.memset.p0.i64", ("ptr", sums), ("i8", 0), ("i64", t.mul(count, shape.size)), ("i1", "false")
         )
-        steps(1, steps(4, "0"))
+        done, *places = steps(STREAMS, "0", [x, b])
+        steps(1, done, places)
         add_up = t.op(f"or i1 %accumulate, {t.less('0', p)}")
         sizes, row = (("i64", "1"), ("i64", count)), ("i64", "0")
         t.call("void", f"put_{SUFFIX[scalar]}", *sizes, ("ptr", sums), row, ("ptr", y), row, ("i1", add_up))
@@ -80,10 +89,10 @@ def gevm(shape: GemmShape) -> str:
 
     def over_k(p: str, _: list[str]) -> Sequence[str]:
         length = t.least(t.sub("%k", p), part)
-        t.loop(0, "%n", LONG, (), lambda j, _: piece(p, length, j))
+        t.loop(0, "%n", shape.long, (), lambda j, _: piece(p, length, j))
         return ()
 
-    sums = t.op(f"alloca [{LONG} x {scalar}], align 64")
+    sums = t.op(f"alloca [{shape.long} x {scalar}], align 64")
     part = part_of(t, shape)
     t.loop(0, t.most("%k", 1), t.most(part, 1), (), over_k)
     return t.finish()
