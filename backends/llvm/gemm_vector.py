@@ -8,7 +8,6 @@ from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
-ROWS = 4  # of a matrix that are multiplied with a vector together, which is read once for all of them
 STREAMS = 8  # rows that are read together where each is long: as many as a processor reads ahead of
 
 
@@ -99,7 +98,8 @@ def gevm(shape: GemmShape) -> str:
 
 
 def gemv(shape: GemmShape) -> str:
-    """The product with a vector, both contiguous along k: its elements are summed in the lanes of two vectors."""
+    """The product with a vector, both contiguous along k: a row after the other, as memory is read fastest in order. Each is
+    summed in the lanes of two vectors."""
     scalar, lanes = shape.scalar, shape.lanes
     t = Text(
         f"define void @gemv_{SUFFIX[scalar]}(i64 %m, i64 %k, ptr %a, i64 %a_row, ptr %x, ptr %y, i64 %y_step, "
@@ -107,57 +107,36 @@ def gemv(shape: GemmShape) -> str:
     )
     machine = Machine(t, shape)
     kind = machine.kind(lanes)
-    pair = 2 * lanes
-    tail = t.mul(t.div("%k", pair), pair)
-    last = t.sub("%k", pair - 1)
 
-    def rows(i: str, _: list[str]) -> Sequence[str]:
-        """Some rows; what would be after the last one is that one again."""
-        numbers = [t.least(t.add(i, r), t.sub("%m", 1)) for r in range(ROWS)]
-        starts = [t.at(scalar, "%a", t.mul(number, "%a_row")) for number in numbers]
+    def row(_: str, pointers: list[str]) -> Sequence[str]:
+        start, goal = pointers
 
-        def step(p: str, sums: list[str]) -> Sequence[str]:
-            vectors = [machine.load(t.at(scalar, t.at(scalar, "%x", p), h * lanes), lanes) for h in range(2)]
-            return [
-                machine.multiply_add(
-                    machine.load(t.at(scalar, t.at(scalar, start, p), h * lanes), lanes),
-                    vectors[h],
-                    sums[2 * r + h],
-                    lanes,
-                )
-                for r, start in enumerate(starts)
-                for h in range(2)
-            ]
+        def products(width: int, first: str, sums: list[str]) -> list[str]:
+            """Adds vectors of products, from a step of k on. Returns the first step that is not done, and the sums."""
 
-        sums = t.loop(0, last, pair, [(kind, "zeroinitializer")] * (2 * ROWS), step)
+            def step(p: str, values: list[str]) -> Sequence[str]:
+                a, x = t.at(scalar, start, p), t.at(scalar, "%x", p)
+                added = []
+                for n, one in enumerate(values[1:]):
+                    left, right = (machine.load(t.at(scalar, place, n * width), width) for place in (a, x))
+                    added.append(machine.multiply_add(left, right, one, width))
+                return [t.add(p, width * len(sums)), *added]
 
-        def rest(p: str, singles: list[str]) -> Sequence[str]:
-            x = machine.load(t.at(scalar, "%x", p), 1)
-            return [
-                machine.multiply_add(machine.load(t.at(scalar, start, p), 1), x, single, 1)
-                for start, single in zip(starts, singles, strict=True)
-            ]
+            carried = [("i64", first), *((machine.kind(width), one) for one in sums)]
+            return t.loop(first, t.sub("%k", width * len(sums) - 1), width * len(sums), carried, step)
 
-        singles = t.loop(tail, "%k", 1, [(scalar, "0.0")] * ROWS, rest)
-        wholes = [t.op(f"fadd {kind} {a}, {b}") for a, b in zip(sums[::2], sums[1::2], strict=True)]
-        totals = [
-            t.op(f"fadd {scalar} {_total(t, scalar, lanes, whole)}, {single}")
-            for whole, single in zip(wholes, singles, strict=True)
-        ]
-        places = [t.at(scalar, "%y", t.mul(number, "%y_step")) for number in numbers]
+        done, *halves = products(lanes, "0", ["zeroinitializer"] * 2)
+        whole = _total(t, scalar, lanes, t.op(f"fadd {kind} {halves[0]}, {halves[1]}"))
+        _, rest = products(1, done, ["0.0"])
+        total = t.op(f"fadd {scalar} {whole}, {rest}")
 
         def added() -> Sequence[str]:
-            old = [
-                machine.load(place, 1) for place in places
-            ]  # all before the first is written: a row may be there twice
-            return [t.op(f"fadd {scalar} {a}, {b}") for a, b in zip(old, totals, strict=True)]
+            return [t.op(f"fadd {scalar} {machine.load(goal, 1)}, {total}")]
 
-        results = t.when("%accumulate", added, [(scalar, total) for total in totals])
-        for place, result in zip(places, results, strict=True):
-            machine.store(result, place, 1)
-        return ()
+        machine.store(t.when("%accumulate", added, [(scalar, total)])[0], goal, 1)
+        return [t.at(scalar, start, "%a_row"), t.at(scalar, goal, "%y_step")]
 
-    t.loop(0, "%m", ROWS, (), rows)
+    t.loop(0, "%m", 1, [("ptr", "%a"), ("ptr", "%y")], row)
     return t.finish()
 
 
