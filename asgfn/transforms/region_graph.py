@@ -129,9 +129,9 @@ class Loops:
         becomes = joined.get
 
         def named(loops: Iterable[int]) -> set[int]:
-            return {becomes(x, x) for x in [same[x] for x in loops]}
+            return {becomes(x := same[loop], x) for loop in loops}
 
-        for frame in frames:
+        for frame in frames if joined else ():
             if not joined.keys().isdisjoint(frame) and len(named(frame)) < len(frame):
                 return None
         return named

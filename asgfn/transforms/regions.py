@@ -288,6 +288,8 @@ class Partitioner:
     def _sweep_down(self, kinds: set[tuple[str, str]], private: bool = False) -> None:
         """Goes through the operations in order and merges each with the regions that it reads; if `private`, with
         those that nobody else reads."""
+        if self._is_one():
+            return
         wanted: dict[str, set[str]] = {}
         for kind, reader in kinds:
             wanted.setdefault(reader, set()).add(kind)
@@ -306,6 +308,8 @@ class Partitioner:
 
     def _sweep_up(self, kinds: set[tuple[str, str]]) -> None:
         """Goes through the operations backwards and merges each with the region that reads it, where only one does."""
+        if self._is_one():
+            return
         wanted = {kind for kind, _ in kinds}
         seen: dict[Cluster, int] = {}
         for number in range(len(self.operations) - 1, -1, -1):
@@ -343,6 +347,10 @@ class Partitioner:
             return self._become_one(first, second, [edge], second, inputs, outputs)
         except TooFar:
             return False
+
+    def _is_one(self) -> bool:
+        """Whether there is one region only."""
+        return self.merges == len(self.operations) - 1
 
     def _is_private(self, cluster: Cluster) -> bool:
         return len(cluster.succs) == 1 and not any(self.is_output[i] for i in cluster.outputs)
