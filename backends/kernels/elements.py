@@ -118,15 +118,19 @@ class Elements:
             operands = [
                 self.at(i, coordinates if t.shape else (), mask) for i, t in zip(node.inputs, in_types, strict=True)
             ]
-            made = scalar.apply(
-                self.builder, self.types, node.primitive.name, operands, in_types, node.out_types, node.params
-            )
+            made = self._apply(node, operands, in_types)
         if isinstance(made, Value):
             return made
         first = self.asg.first_outputs[producer]
         for k, element in enumerate(made):
             self.builder.remember(("at", id(self), first + k, coordinates, mask), element)
         return made[value - first]
+
+    def _apply(self, node: Node, operands: Sequence[Value], in_types: Sequence[ArrayType]) -> Value | list[Value]:
+        """What an element-wise primitive makes of elements."""
+        return scalar.apply(
+            self.builder, self.types, node.primitive.name, operands, in_types, node.out_types, node.params
+        )
 
     def _input(self, value: int, coordinates: Coordinates, mask: Value | None) -> Value:
         t = self.value_types[value]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from asgfn.graph.asg import Asg
+from asgfn.graph.asg import Asg, Node
+from asgfn.graph.types import ArrayType
 from asgfn.records import record
 from backends.kernels import index as ix
 from backends.kernels.elements import Coordinates, Elements
@@ -52,6 +53,15 @@ class RowElements(Elements):
         return super()._compute(value, coordinates, mask)
 
 
+class _Places(RowElements):
+    """Elements of which only the places in memory are of interest: what is computed from them is not written out."""
+
+    def _apply(self, node: Node, operands: Sequence[Value], in_types: Sequence[ArrayType]) -> Value | list[Value]:
+        b, types = self.builder, [self.types.register(t.dtype) for t in node.out_types]
+        made = [b.op("any", *operands, dtype=t, attr=(id(node), k)) for k, t in enumerate(types)]
+        return made[0] if len(made) == 1 else made
+
+
 @record
 class Order:
     """Which loops should be inner ones.
@@ -85,7 +95,7 @@ def find_order(loops: RegionLoops, target: Target) -> Order:
     """The order of a region's loops, weighing each memory by its size."""
     at = {x: ix.axis(f"loop{x}", n) for x, n in loops.lengths.items()}
     loop_of: dict[object, int] = {atom: x for x, i in at.items() for atom in i.terms}
-    found, operations = places_of(loops, target, at)
+    found, operations = _places_and_operations(RowElements, loops, target, at)
     totals: dict[int, list[float]] = {}
     contiguous: dict[int, float] = {}
     for weight, place in found:
@@ -102,9 +112,16 @@ def find_order(loops: RegionLoops, target: Target) -> Order:
     return Order(ranks, contiguous, operations, 1 if target.simd else 4)
 
 
-def places_of(loops: RegionLoops, target: Target, at: Mapping[int, Index]) -> tuple[list[tuple[int, Index]], int]:
+def places_of(loops: RegionLoops, target: Target, at: Mapping[int, Index]) -> list[tuple[int, Index]]:
     """The places in memory, each with the bytes of that memory, of what a region reads and writes at these indices of
-    its loops; and how many operations that takes."""
+    its loops."""
+    return _places_and_operations(_Places, loops, target, at)[0]
+
+
+def _places_and_operations(
+    elements: type[RowElements], loops: RegionLoops, target: Target, at: Mapping[int, Index]
+) -> tuple[list[tuple[int, Index]], int]:
+    """The same, and how many operations that takes."""
     asg = loops.asg
     b = Builder()
     for index in at.values():
@@ -116,7 +133,7 @@ def places_of(loops: RegionLoops, target: Target, at: Mapping[int, Index]) -> tu
         Memory(f"constant{k}", types.storage(t.dtype), t.size) if t.shape else None
         for k, t in enumerate(asg.constant_types)
     ]
-    e = RowElements(b, asg, types, inputs, constants, [r.result.value for r in loops.reductions])
+    e = elements(b, asg, types, inputs, constants, [r.result.value for r in loops.reductions])
     for r in loops.reductions:
         dtype = r.node.out_types[0].dtype
         e.known[r.result.value] = lambda _, dtype=dtype: types.constant(b, 1, dtype)  # type: ignore[misc]

@@ -146,7 +146,7 @@ class SimdNest:
             lengths = tuple(self.loops.lengths[x] for x in inner)
             at = {x: ix.axis("outer", self.loops.lengths[x]) for x in self.order}
             at.update(zip(inner, ix.coordinates(flat, lengths), strict=True))
-            if all(is_plain(place, flat) for _, place in places_of(self.loops, self.target, at)[0]):
+            if all(is_plain(place, flat) for _, place in places_of(self.loops, self.target, at)):
                 return count
         return min(1, len(self.order))
 
