@@ -53,13 +53,10 @@ class Accesses:
         """The address of an element of a type."""
         if place.number == 0:
             return self._pointers[memory]
-        if place.number is not None:
-            return self.w.value(f"getelementptr {t}, ptr {self._pointers[memory]}, i64 {place.text}")
-        # neighbours have addresses a number apart; a sum that is a place has not wrapped
-        first, further = self.w.sums.get(place.text, (place.text, 0))
-        at = self.w.value(f"sext {llvm_type(place.dtype)} {first} to i64")
-        address = self.w.value(f"getelementptr {t}, ptr {self._pointers[memory]}, i64 {at}")
-        return self.w.value(f"getelementptr {t}, ptr {address}, i64 {further}") if further else address
+        at = place.text
+        if place.number is None:
+            at = self.w.value(f"sext {llvm_type(place.dtype)} {place.text} to i64")
+        return self.w.value(f"getelementptr {t}, ptr {self._pointers[memory]}, i64 {at}")
 
     def _addresses(self, memory: Memory, place: Operand) -> str:
         """A pointer a lane."""

@@ -74,7 +74,6 @@ class Writer:
         self.block = "entry"
         self._count = 0
         self._types = {dtype: f"<{lanes} x {llvm_type(dtype)}>" if lanes > 1 else llvm_type(dtype) for dtype in BITS}
-        self.sums: dict[str, tuple[str, int]] = {}  # scalars that are another one and a number
         self._names: dict[str, str] = {}  # names of values that can be used here, by what computes them
 
     # ------------------------------------------------------------------ text
@@ -249,9 +248,6 @@ class Writer:
         else:
             word = _INTEGER_OPS[op]
         text = self._binary(f"{word} {self.type(dtype, many)}", args, many)
-        x, y = args
-        if op == "add" and isinstance(x, Scalar) and isinstance(y, Scalar) and y.number is not None:
-            self.sums[text] = x.text, y.number
         if many and self.lanes > 1:
             return Vector(text, dtype, below)
         return (

@@ -242,13 +242,18 @@ class RowsWriter:
         def step(number: Index, states: Sequence[State]) -> list[State]:
             return body([(self._points(inner, number), None)], states)
 
+        first = ix.axis("first", groups)
         if several == 1 or whole < 2 * several * lanes:
-            one, number = b.constant(lanes, I32), ix.axis("element", groups)
-            return accumulate_states(b, accumulators, number, lambda states: step(number, states), start, stop, one)
-        first = ix.axis("first", whole - (several - 1) * lanes)
+            one = b.constant(lanes, I32)
+            return accumulate_states(b, accumulators, first, lambda states: step(first, states), start, stop, one)
 
         def steps(states: Sequence[State]) -> list[State]:
-            return [x for u in range(several) for x in step(first + u * lanes, states[u * n : (u + 1) * n])]
+            found = step(first, states[:n])
+            for u in range(1, several):
+                number = ix.axis("element", groups)
+                b.set_axis(number, b.op("add", b.index(first), b.constant(u * lanes, I32)))
+                found += step(number, states[u * n : (u + 1) * n])
+            return found
 
         together = b.constant(several * lanes, I32)
         end = b.constant(whole, I32)
