@@ -176,6 +176,25 @@ def test_cuts_do_not_change_the_result(library: tuple[GemmShape, dict[str, Calla
     np.testing.assert_array_equal(whole, other)
 
 
+@pytest.mark.parametrize("strides", ["rows", "columns", "neither"])
+def test_panels(library: tuple[GemmShape, dict[str, Callable]], strides: str) -> None:
+    """Every number of b in its place, zeros after the last column, nothing else."""
+    shape, call = library
+    nr, dtype = shape.nr, TYPES[shape.scalar]
+    for k in (1, 7, 8, 16, 37):
+        for n in (1, *range(nr - 1, 2 * nr + 2), 5 * nr + 3):
+            b = _random((2 * k, 3 * n), dtype)[::2, ::3] if strides == "neither" else _random((k, n), dtype)
+            b = np.asfortranarray(b) if strides == "columns" else b
+            panels = -(-n // nr)
+            got, want = np.full((panels + 1, k, nr), 7, dtype), np.zeros((panels, k, nr), dtype)
+            for panel, block in enumerate(want):
+                columns = b[:, panel * nr : (panel + 1) * nr]
+                block[:, : columns.shape[1]] = columns
+            call["pack_b"](k, n, b.ctypes.data, *_strides(b), got.ctypes.data)
+            np.testing.assert_array_equal(got[:-1], want)
+            assert (got[-1] == 7).all()
+
+
 def test_special_numbers(library: tuple[GemmShape, dict[str, Callable]]) -> None:
     shape, _ = library
     dtype = TYPES[shape.scalar]
@@ -343,6 +362,8 @@ def test_nothing_is_read_or_written_past_the_end(
         at_the_end(np.zeros((1, 2000), dtype)),
     )
     _product(library, row, wide, c)
+    _close(c, row, wide)
+    call["gevm"](2000, 9, row.ctypes.data, 1, wide.ctypes.data, 2000, c.ctypes.data, False)
     _close(c, row, wide)
 
 

@@ -9,8 +9,8 @@ from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
 ROWS = 8  # rows of b that are copied together: as many streams as a processor reads ahead of
-AHEAD = 4  # panels
 GROUPS_AHEAD = 2  # of columns that are turned
+LINE = 64  # bytes of a cache line
 
 
 def copy_a(shape: GemmShape) -> str:
@@ -70,7 +70,6 @@ def pack_b(shape: GemmShape) -> str:
     piece = 16 // shape.size
     # columns that are turned together: no more than lines that are as far apart as pages, which a first cache keeps
     wide = min(lanes, 32 // shape.size)
-    offsets = ["0", *(t.mul("%stride_n", i) for i in range(1, wide))]
     # a cache line has four pieces: with each of them some of the group's columns are asked for
     turns = min(wide, 4)
     unit = t.mul("%stride_n", wide // turns)
@@ -83,18 +82,20 @@ def pack_b(shape: GemmShape) -> str:
         return t.at(scalar, "%source", t.add(t.mul(row, "%stride_k"), t.mul(column, "%stride_n")))
 
     def rows(first: str, end: str, column: str, panel: str) -> Sequence[str]:
-        """Writes all of a panel's columns, for some steps of k."""
+        """Writes all of a panel's columns, for some steps of k, and asks for those of the next ones."""
 
         def row(p: str, pointers: list[str]) -> Sequence[str]:
             source, target = pointers
-            machine.prefetch(t.at(scalar, source, ahead))
+            following = t.at(scalar, source, ahead)
+            for line in range(-(-nr * shape.size // LINE)):
+                machine.prefetch(t.at(scalar, following, line * LINE // shape.size), 2)
             for group in range(shape.groups):
                 value = machine.load(t.at(scalar, source, group * lanes), lanes)
                 machine.store(value, t.at(scalar, target, group * lanes), lanes)
             return [t.at(scalar, source, "%stride_k"), t.at(scalar, target, nr)]
 
-        inside = t.op(f"icmp sle i64 {t.add(column, (AHEAD + 1) * nr)}, %n")
-        ahead = t.select(inside, "i64", AHEAD * nr, 0)
+        inside = t.op(f"icmp sle i64 {t.add(end, ROWS)}, %k")
+        ahead = t.select(inside, "i64", t.mul("%stride_k", ROWS), 0)
         t.loop(first, end, 1, [("ptr", place(first, column)), ("ptr", t.at(scalar, panel, t.mul(first, nr)))], row)
         return ()
 
@@ -116,6 +117,7 @@ def pack_b(shape: GemmShape) -> str:
                 return [t.at(scalar, source, piece), t.at(scalar, target, piece * nr)]
 
             first = t.add(column, j)
+            offsets = ["0", *(t.mul("%stride_n", i) for i in range(1, wide))]
             inside = t.op(f"icmp sle i64 {t.add(first, (GROUPS_AHEAD + 1) * wide)}, %n")
             ahead = t.select(inside, "i64", t.mul(unit, turns * GROUPS_AHEAD), 0)
             t.loop(0, done, piece, [("ptr", place("0", first)), ("ptr", t.at(scalar, panel, j))], square)
@@ -125,20 +127,17 @@ def pack_b(shape: GemmShape) -> str:
         return ()
 
     def single(first: str, end: str, column: str, panel: str, columns: str, count: str) -> Sequence[str]:
-        """Elements one by one, all of a step of k but those columns that are turned; zeros after the last column that there
-        is."""
+        """Elements one by one, all of a step of k but those columns that are turned."""
 
         def row(p: str, _: list[str]) -> Sequence[str]:
-            start = place(p, column)
-            target = t.at(scalar, panel, t.mul(p, nr))
+            start, target = place(p, column), t.at(scalar, panel, t.mul(p, nr))
 
             def element(j: str, _: list[str]) -> Sequence[str]:
-                source = t.at(scalar, start, t.mul(j, "%stride_n"))
-                value = t.when(t.less(j, count), lambda: [machine.load(source, 1)], [(scalar, "0.0")])[0]
+                value = machine.load(t.at(scalar, start, t.mul(j, "%stride_n")), 1)
                 machine.store(value, t.at(scalar, target, j), 1)
                 return ()
 
-            t.loop(t.select(t.less(p, done), "i64", columns, 0), nr, 1, (), element)
+            t.loop(t.select(t.less(p, done), "i64", columns, 0), count, 1, (), element)
             return ()
 
         t.loop(first, end, 1, (), row)
@@ -152,6 +151,9 @@ def pack_b(shape: GemmShape) -> str:
             count = t.least(t.sub("%n", column), nr)
 
             def by_columns() -> Sequence[str]:
+                zeros = t.select(t.equal(count, nr), "i64", 0, t.mul(t.sub(end, first), nr * shape.size))
+                start = t.at(scalar, target, t.mul(first, nr))
+                t.call("void", "llvm.memset.p0.i64", ("ptr", start), ("i8", 0), ("i64", zeros), ("i1", "false"))
                 whole = t.sub(count, t.op(f"urem i64 {count}, {wide}"))
                 columns = t.select(columns_lie, "i64", whole, 0)
                 turned(column, target, columns)
