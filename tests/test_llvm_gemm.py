@@ -486,12 +486,13 @@ def test_a_kernel_says_which_strips_it_has() -> None:
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-@pytest.mark.parametrize("n, k", [(700, 300), (1, 300), (5, 1), (3, 2)])
-def test_a_product_of_one_row(order: str, n: int, k: int) -> None:
+@pytest.mark.parametrize("n, k", [(700, 300), (1, 300), (5, 1), (3, 2), (40, 1300), (2, 70000)])
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_product_of_one_row(order: str, n: int, k: int, computed: bool) -> None:
     """Neither strips nor panels: columns are read where they lie, by rows or one after the other."""
     x, b = _random((1, k), np.float32), _random((k, n) if order == "ab" else (n, k), np.float32, 1)
-    f = asgfn.jit(lambda x, b: x @ (b if order == "ab" else b.T) + 1, backend="cpu")
-    _close(np.asarray(f(x, b)), x, b if order == "ab" else b.T, 1)
+    f = asgfn.jit(lambda x, b: (-x if computed else x) @ (b if order == "ab" else b.T) + 1, backend="cpu")
+    _close(np.asarray(f(x, b)), -x if computed else x, b if order == "ab" else b.T, 1)
     code = f.lower(x, b).compile().as_text()
     assert re.search("call void @ge(mv|vm)_f32", code) and "@gemm_" not in code and "@pack_b" not in code
 

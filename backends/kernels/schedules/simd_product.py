@@ -79,11 +79,13 @@ def choose_cut(
     columns: Strides | None,
     tile: tuple[int, int],
     target: Target,
+    deep: int,
 ) -> Cut:
-    """Blocks that give every core something to do, and write operands out as seldom as can be. `tile`: the library's."""
+    """Blocks that give every core something to do, and write operands out as seldom as can be. `tile`: the library's.
+    `deep`: how many steps of k a part has where there are more."""
     mr, nr = units.m, units.n
     b, m, n, k = p.b, p.m, p.n, p.k
-    depth = min(k, max(DEPTH // units.k, 1) * units.k)
+    depth = min(k, max(deep // units.k, 1) * units.k)
     work = 2.0 * m * n * k
     wanted = 1 if work * b < SMALL or target.cores == 1 else 2 * target.cores
     if rows is None and columns is None:
@@ -135,12 +137,14 @@ class _Writer(BlockWriter):
             _unit(p.columns.sizes, self.along_columns, self.tile[1]),
             _unit(p.depth, (rows is None and not self.along_rows) or (columns is None and not self.along_columns), 1),
         )
-        self.cut = choose_cut(p, units, rows, columns, self.tile, target)
+        # a single row is multiplied with columns as they lie if its elements are neighbours, as those of each column are
+        self.is_vector = p.m == 1 and columns is not None and columns.depth == 1 and (rows is None or rows.depth == 1)
+        # then columns are read to their ends, which memory is fastest at
+        deep = DEPTH if not self.is_vector else p.k if rows is not None else WRITTEN
+        self.cut = choose_cut(p, units, rows, columns, self.tile, target, deep)
         # columns that are no neighbours, or used often and too many to stay in the first cache as they lie, are brought
         # together by the library
         self.apart = columns is not None and p.n > 1 and (columns.free != 1 or self._is_large(self.cut))
-        # a single row is multiplied with columns as they lie if its elements are neighbours, as those of each column are
-        self.is_vector = p.m == 1 and columns is not None and columns.depth == 1 and (rows is None or rows.depth == 1)
         self.apart &= not self.is_vector
 
     def _is_large(self, cut: Cut) -> bool:
