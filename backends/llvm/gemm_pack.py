@@ -110,14 +110,15 @@ def pack_b(shape: GemmShape) -> str:
                 for _ in range(wide // turns):
                     machine.prefetch(later, 2)
                     later = t.at(scalar, later, "%stride_n")
-                pieces = [machine.load(t.at(scalar, source, offset), piece) for offset in offsets]
+                starts = [source, *(t.at(scalar, source, t.mul("%stride_n", i)) for i in range(4, wide, 4))]
+                pieces = [machine.load(t.at(scalar, starts[i // 4], offsets[i % 4]), piece) for i in range(wide)]
                 lines = [joined(t, scalar, piece, pieces[i::piece]) for i in range(piece)]
                 for u, line in enumerate(turned_squares(t, machine.kind(wide), wide, lines)):
                     machine.store(line, t.at(scalar, target, u * nr), wide)
                 return [t.at(scalar, source, piece), t.at(scalar, target, piece * nr)]
 
             first = t.add(column, j)
-            offsets = ["0", *(t.mul("%stride_n", i) for i in range(1, wide))]
+            offsets = ["0", *(t.mul("%stride_n", i) for i in range(1, min(wide, 4)))]
             inside = t.op(f"icmp sle i64 {t.add(first, (GROUPS_AHEAD + 1) * wide)}, %n")
             ahead = t.select(inside, "i64", t.mul(unit, turns * GROUPS_AHEAD), 0)
             t.loop(0, done, piece, [("ptr", place("0", first)), ("ptr", t.at(scalar, panel, j))], square)

@@ -8,6 +8,7 @@ from backends.llvm.gemm_machine import SUFFIX, Machine
 from backends.llvm.gemm_shape import GemmShape
 from backends.llvm.gemm_text import Text
 
+SUMS = 128  # bytes of the sums of a row
 STREAMS = 8  # rows that are read together where each is long: as many as a processor reads ahead of
 
 
@@ -99,7 +100,7 @@ def gevm(shape: GemmShape) -> str:
 
 def gemv(shape: GemmShape) -> str:
     """The product with a vector, both contiguous along k: a row after the other, as memory is read fastest in order. Each is
-    summed in the lanes of two vectors."""
+    summed in as many lanes on every host, of enough vectors not to wait for one another."""
     scalar, lanes = shape.scalar, shape.lanes
     t = Text(
         f"define void @gemv_{SUFFIX[scalar]}(i64 %m, i64 %k, ptr %a, i64 %a_row, ptr %x, ptr %y, i64 %y_step, "
@@ -125,10 +126,12 @@ def gemv(shape: GemmShape) -> str:
             carried = [("i64", first), *((machine.kind(width), one) for one in sums)]
             return t.loop(first, t.sub("%k", width * len(sums) - 1), width * len(sums), carried, step)
 
-        done, *halves = products(lanes, "0", ["zeroinitializer"] * 2)
-        whole = _total(t, scalar, lanes, t.op(f"fadd {kind} {halves[0]}, {halves[1]}"))
+        done, *sums = products(lanes, "0", ["zeroinitializer"] * (SUMS // (lanes * shape.size)))
+        while len(sums) > 1:
+            half = len(sums) // 2
+            sums = [t.op(f"fadd {kind} {a}, {b}") for a, b in zip(sums[:half], sums[half:], strict=True)]
         _, rest = products(1, done, ["0.0"])
-        total = t.op(f"fadd {scalar} {whole}, {rest}")
+        total = t.op(f"fadd {scalar} {_total(t, scalar, lanes, sums[0])}, {rest}")
 
         def added() -> Sequence[str]:
             return [t.op(f"fadd {scalar} {machine.load(goal, 1)}, {total}")]
