@@ -106,6 +106,9 @@ def ours() -> dict[str, float]:
     gemv = ctypes.CFUNCTYPE(None, number, number, pointer, number, pointer, pointer, number, ctypes.c_bool)(
         address["gemv_f32"]
     )
+    gevm = ctypes.CFUNCTYPE(None, number, number, pointer, number, pointer, number, pointer, ctypes.c_bool)(
+        address["gevm_f32"]
+    )
     pool = ThreadPoolExecutor(THREADS)
     kept: list[np.ndarray] = []
 
@@ -135,6 +138,15 @@ def ours() -> dict[str, float]:
                 for j in range(0, case.n, part)
             ]
         how = cut(shape, case.m, case.n, case.k, THREADS, b_n == 1)
+        if case.m == 1:
+            return [
+                _bound(
+                    gevm,
+                    *(min(how.columns, case.n - j), case.k, a.ctypes.data, 1),
+                    *(b[:, j:].ctypes.data, b_k, c[:, j:].ctypes.data, False),
+                )
+                for j in range(0, case.n, how.columns)
+            ]
         parts = []
         for i in range(0, case.m, how.rows):
             for j in range(0, case.n, how.columns):
