@@ -596,3 +596,18 @@ def test_updates_are_the_same_with_any_number_of_threads(threads: int) -> None:
     x, u = (generator.normal(size=n).astype(np.float32) for n in ((200, 300), (900, 300)))
     np.add.at(x, generator.integers(0, 200, 900).astype(np.int32), u)
     assert done.stdout == x.tobytes()
+
+
+def test_lines_of_results_are_asked_for_during_a_long_pass() -> None:
+    """Softmax keeps exponentials, and what is left to do when they are known is short; a sum's results are few."""
+    x = np.random.default_rng(3).standard_normal((37, 1000)).astype(np.float32)
+
+    def text(f: Callable) -> str:
+        return asgfn.jit(f, backend="cpu").lower(x).compile().as_text()
+
+    softmax = asgfn.jit(lambda x: asgfn.nn.softmax(x, axis=-1), backend="cpu")
+    assert "call void @llvm.prefetch" in text(softmax)
+    assert "@llvm.prefetch" not in text(lambda x: jnp.exp(x).sum(axis=-1))
+    assert "@llvm.prefetch" not in text(lambda x: x - x.mean(axis=-1, keepdims=True))
+    exact = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(np.asarray(softmax(x)), exact / exact.sum(axis=-1, keepdims=True), rtol=2e-6)

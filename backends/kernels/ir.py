@@ -164,6 +164,17 @@ class Call(Statement):
 
 
 @record(frozen=False)
+class Expect(Statement):
+    """Elements of a memory will be written soon. Only a hint, for processors."""
+
+    memory: Memory
+    place: Value
+
+    def operands(self) -> Sequence[Value]:
+        return (self.place,)
+
+
+@record(frozen=False)
 class Barrier(Statement):
     """All threads of a workgroup arrive, and see what the others wrote."""
 
@@ -442,6 +453,10 @@ class Builder:
     def store(self, memory: Memory, place: Value, value: Value | tuple[Value, ...]) -> None:
         memory.written = True
         self.blocks[-1].append(Store(memory, place, value))
+
+    def expect(self, memory: Memory, place: Value) -> None:
+        """See `Expect`."""
+        self.blocks[-1].append(Expect(memory, place))
 
     def store_lane(self, memory: Memory, place: Value, lane: Value, value: Value) -> None:
         """One element of a group in memory of width 4."""

@@ -71,6 +71,13 @@ class Accesses:
     def _bytes(self, memory: Memory) -> int:
         return BITS[memory.dtype] // 8
 
+    def expect(self, memory: Memory, place: Operand) -> None:
+        """Asks for the cache line of the first lane's element, to be written to."""
+        first = place.base if isinstance(place, Affine) else place
+        if isinstance(first, Scalar):
+            where = ("ptr", self.address(memory, first))
+            self.w.call("void", "llvm.prefetch.p0", (where, ("i32", "1"), ("i32", "3"), ("i32", "1")))
+
     def load(self, memory: Memory, place: Operand) -> Operand:
         """Elements of a memory."""
         w, dtype, align = self.w, memory.dtype, self._bytes(memory)

@@ -18,6 +18,7 @@ from backends.kernels.ir import (
     Atomic,
     Barrier,
     Call,
+    Expect,
     If,
     Kernel,
     Let,
@@ -158,6 +159,8 @@ class _Printer:
                 self._atomic(s)
             elif isinstance(s, Call):
                 self._call(s)
+            elif isinstance(s, Expect):
+                self.memory.expect(s.memory, self._single(s.place))
             elif isinstance(s, Barrier):
                 pass
             elif isinstance(s, Loop):

@@ -35,7 +35,7 @@ from backends.kernels.schedules.rows_shape import (
     width,
 )
 from backends.kernels.schedules.rows_team import Scratch, Team, accumulate_states
-from backends.kernels.schedules.simd_rows import is_costly, kept_values, needs
+from backends.kernels.schedules.simd_rows import are_costly, kept_values, needs
 from backends.kernels.target import Target
 
 Point = Mapping[int, Index]  # the index of each loop
@@ -43,6 +43,7 @@ LoopBody = Callable[[Sequence[tuple[Sequence[Point], "Value | None"]], Sequence[
 UNROLL = 4  # at most so many steps of a loop at a time
 LONG = 8  # values of a row that are computed for results
 SIMD_CODE = 200  # operations of an element that are written so many times
+SIMD_SHORT = 2  # values that are added up faster than sums wait for each other
 
 
 class RowsPart:
@@ -185,8 +186,12 @@ class RowsWriter:
                     known += new
             if alongside:
                 self._store_all(alongside, several)
+            for k in soon:
+                self._expect(k, several)
             return [a.merge(s, a.merge_all(new)) for a, s, new in zip(accumulators, states, more, strict=True)]
 
+        # the last pass before results are stored knows where, and if it is long there is time to bring these lines
+        soon = [] if p is not self.part.passes[-1] or not self._leaves else self._of_elements(p.inner)
         wanted = [r.operand.value for r in p.reductions] + [self.loops.outputs[k].value for k in alongside]
         return self._loop(p.inner, accumulators, wanted, body)
 
@@ -233,10 +238,11 @@ class RowsWriter:
         b, lanes, n = self.b, self.shape.lanes, len(accumulators)
         groups, mine, start, stop = self._range(inner)
         numbers = sum(len(a.registers) for a in accumulators)
-        is_short = self.order.operations <= SIMD_CODE and not is_costly(
-            self.loops, wanted, {*self.e.known, *self.e.kept}
-        )
-        several = UNROLL if 0 < numbers <= 3 and mine == groups and is_short else 1
+        several = 1
+        if 0 < numbers <= 3 and mine == groups and self.order.operations <= SIMD_CODE:
+            computed = needs(self.loops, wanted, {*self.e.known, *self.e.kept})
+            if not are_costly(self.loops, computed):
+                several = UNROLL if len(computed) <= SIMD_SHORT else UNROLL // 2
         whole = groups // (several * lanes) * several * lanes
 
         def step(number: Index, states: Sequence[State]) -> list[State]:
@@ -383,6 +389,17 @@ class RowsWriter:
             with self.b.when(self.b.both(self.valid, inside)):
                 for memory, places, elements in results:
                     store(self.b, memory, places, elements)
+
+    def _of_elements(self, inner: Loops) -> list[int]:
+        """Results with an element for each step of some loops that are still to be stored."""
+        return [k for k in self.waiting if self._inner_of(k) == inner]
+
+    def _expect(self, k: int, several: Sequence[tuple[Sequence[Point], Value | None]]) -> None:
+        """Says that elements of a result will be written."""
+        o = self.loops.outputs[k]
+        for points, _ in several:
+            at = self.loops.coordinates(o, points[0])
+            self.b.expect(self.outputs[k], self.b.index(ix.linear(at, self.e.type(o.value).shape)))
 
     def _store_rows(self, which: Sequence[int]) -> None:
         """Writes results that a row has one of. Only the thread that writes them computes them; then it alone reads the

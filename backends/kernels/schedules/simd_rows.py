@@ -58,9 +58,9 @@ def kept_values(loops: RegionLoops, passes: Sequence[Pass], types: Types) -> lis
     return kept
 
 
-def is_costly(loops: RegionLoops, values: Iterable[int], known: Collection[int]) -> bool:
-    """Whether to compute some values is costly."""
-    return any(_is_costly(loops, value) for value in needs(loops, values, known))
+def are_costly(loops: RegionLoops, values: Iterable[int]) -> bool:
+    """Whether to compute some of these values is costly."""
+    return any(_is_costly(loops, value) for value in values)
 
 
 def _is_costly(loops: RegionLoops, value: int) -> bool:
