@@ -16,7 +16,7 @@ from typing import Any
 from asgfn.errors import BackendError
 from backends.llvm.building import Building
 from backends.llvm.compiling import declared
-from backends.llvm.host import IMPLIED, address_of, new_target_machine, package
+from backends.llvm.host import address_of, implied, new_target_machine, package
 
 _kept: list[Any] = []  # what would take code with it
 
@@ -61,7 +61,9 @@ class Engine:
         if missing:
             imports = {name: self._addresses[mark] for name, mark in marks.items() if mark in self._addresses}
             unknown = []
-            for name in sorted(set(IMPLIED).union(*map(declared, missing.values())) - imports.keys() - missing.keys()):
+            for name in sorted(
+                set(implied()).union(*map(declared, missing.values())) - imports.keys() - missing.keys()
+            ):
                 address = externals.get(name) or address_of(name)
                 if address:
                     imports[name] = address

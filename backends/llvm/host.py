@@ -10,12 +10,22 @@ import sys
 from functools import lru_cache
 from typing import Any
 
+from asgfn.errors import BackendError
 from asgfn.records import record
 
+VARIABLE = "ASGFN_CPU_MAX_ISA"
+# how the names of features of x86 begin that come after an instruction set
+_AFTER = {
+    "sse2": ("avx", "fma", "f16c", "xop", "amx", "vaes", "vpclmulqdq"),
+    "avx2": ("avx512", "avx10", "amx"),
+    "avx512": (),
+}
 # where libm and the functions that LLVM calls by itself are, besides in what Python has loaded
-_LIBRARIES = {"linux": ("libm.so.6",), "win32": ("ucrtbase", "vcruntime140", "kernel32", "ntdll")}
+_LIBRARIES = {"linux": ("libm.so.6", "libgcc_s.so.1"), "win32": ("ucrtbase", "vcruntime140", "kernel32", "ntdll")}
 # what LLVM calls by itself and Windows does not list among a program's symbols
-IMPLIED = ("__chkstk", "memcpy", "memmove", "memset") if sys.platform == "win32" else ()
+_OF_WINDOWS = ("__chkstk", "memcpy", "memmove", "memset")
+# conversions of 16-bit floats, which old processors have no instructions for
+_OF_HALVES = ("__extendhfsf2", "__truncsfhf2", "__truncdfhf2")
 
 # where Linux says how many microseconds of processor time a container gets in how many of them
 _QUOTAS = (
@@ -65,18 +75,41 @@ def package() -> Any:
     return binding
 
 
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _limited(features: str) -> str:
+    """Features of an x86 processor, without those after what `ASGFN_CPU_MAX_ISA` says.
+
+    Raises:
+        BackendError: it is no instruction set.
+    """
+    most = os.environ.get(VARIABLE, "").strip().lower() or "avx512"
+    if most not in _AFTER:
+        raise BackendError(f"{VARIABLE}={most!r}: expected one of {', '.join(_AFTER)}")
+    return ",".join(f"-{f[1:]}" if f[1:].startswith(_AFTER[most]) else f for f in features.split(","))
+
+
 @lru_cache(maxsize=1)
 def host() -> Host:
-    """This machine."""
+    """This machine, with no more than the instructions that `ASGFN_CPU_MAX_ISA` allows (`sse2`, `avx2`, `avx512`; of x86)."""
     binding = package()
     triple = binding.get_process_triple()
     if sys.platform == "win32":
         triple += "-elf"  # LLVM's linker in memory knows ELF best; nobody else sees the objects
     features = binding.get_host_cpu_features().flatten()
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        features += ",-prefer-256-bit"  # whoever writes 512-bit vectors means them
+    if is_x86():
+        features = _limited(features) + ",-prefer-256-bit"  # whoever writes 512-bit vectors means them
     versions = [binding.llvm_version_info, importlib.import_module("llvmlite").__version__]
     return Host(triple, binding.get_host_cpu_name(), features, repr(versions))
+
+
+@lru_cache(maxsize=1)
+def implied() -> tuple[str, ...]:
+    """Functions that LLVM calls by itself and that are not among this process's symbols."""
+    is_old = is_x86() and not host().has("f16c")
+    return (_OF_WINDOWS if sys.platform == "win32" else ()) + (_OF_HALVES if is_old else ())
 
 
 def processors() -> int:
