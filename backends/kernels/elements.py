@@ -20,6 +20,7 @@ from backends.kernels import index as ix
 from backends.kernels import scalar
 from backends.kernels.index import Index
 from backends.kernels.ir import BOOL, I32, I64, Builder, Memory, Value
+from backends.kernels.maxima import is_below_its_maximum
 from backends.kernels.types import Types
 
 Coordinates = tuple[Index, ...]
@@ -128,9 +129,10 @@ class Elements:
 
     def _apply(self, node: Node, operands: Sequence[Value], in_types: Sequence[ArrayType]) -> Value | list[Value]:
         """What an element-wise primitive makes of elements."""
-        return scalar.apply(
-            self.builder, self.types, node.primitive.name, operands, in_types, node.out_types, node.params
-        )
+        name = node.primitive.name
+        if name == "exp" and in_types[0].dtype.itemsize <= 4 and is_below_its_maximum(self.asg, node.inputs[0]):
+            name = "exp_below"
+        return scalar.apply(self.builder, self.types, name, operands, in_types, node.out_types, node.params)
 
     def _input(self, value: int, coordinates: Coordinates, mask: Value | None) -> Value:
         t = self.value_types[value]

@@ -112,6 +112,12 @@ def exp(x: Number) -> Number:
     return where(x < _EXP_BOTTOM, 0.0, y)
 
 
+def exp_below(x: Number) -> Number:
+    """e^x where x is not above zero, or NaN: nothing is done about what is too large."""
+    n, rest = _split(x)
+    return where(x >= _EXP_BOTTOM, _times_power(horner(rest, _EXP), n), at_least(x, 0.0))
+
+
 def exp2(x: Number) -> Number:
     shifted = x + _WHOLE
     y = _times_power(horner(x - (shifted - _WHOLE), _EXP2), shifted.bits())
@@ -316,7 +322,7 @@ def is_finite(x: Number) -> Number:
 FORMULAS: dict[str, Callable[..., Number]] = {
     f.__name__: f
     for f in (
-        exp, exp2, expm1, log, log1p, logistic, tanh, sinh, cosh, asinh, acosh, atanh, sqrt, rsqrt, cbrt, erf, erfc,
+        exp, exp_below, exp2, expm1, log, log1p, logistic, tanh, sinh, cosh, asinh, acosh, atanh, sqrt, rsqrt, cbrt, erf, erfc,
         lgamma, sign, is_finite,
     )
 } | {"pow": power} | {

@@ -180,6 +180,10 @@ for _module, _names in {
         function(_name, loaded_later(f"backends.kernels.{_module}", _name))
 
 
+# e^x of what is not above zero (see `maxima`), which is shorter on processors
+function("exp_below", loaded_later("backends.kernels.functions", "exp"))
+
+
 @rule("pow")
 def _pow(o: Operation, x: Value, y: Value) -> Value:
     y = o.types.convert(o.b, y, o.in_types[1].dtype, o.dtype)

@@ -122,7 +122,8 @@ class SimdWork:
             yield axis, b.op("sub", b.index(axis), piece.first)
 
     def exp(self, x: Value) -> Value:
-        return functions_exact.exp(Number(self.b, x)).value
+        """e^x of a score less the largest one of its row."""
+        return functions_exact.exp_below(Number(self.b, x)).value
 
     def all_lanes(self, op: str, x: Value) -> Value:
         """A reduction over the lanes, as a number that all have."""
