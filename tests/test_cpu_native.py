@@ -750,6 +750,43 @@ def test_a_function_that_two_programs_need_is_compiled_once(monkeypatch: pytest.
     assert compiled == ["twice"] and len(found) == 3 and found[0] == found[1] == found[2]
 
 
+def test_who_asks_for_a_function_that_is_being_compiled_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is looked at before somebody else has the code, and found empty after."""
+    begun, go_on, done = (threading.Event() for _ in range(3))
+    compile_it = Compiler.compile
+
+    def slowly(self: Compiler, name: str, text: str) -> bytes:
+        begun.set()
+        assert go_on.wait(10)
+        return compile_it(self, name, text)
+
+    def find(key: str) -> None:
+        if begun.is_set():
+            go_on.set()
+            done.wait(1)
+
+    monkeypatch.setenv("ASGFN_CACHE", "off")
+    monkeypatch.setattr(Compiler, "compile", slowly)
+    monkeypatch.setattr(objects, "find", find)
+    found: list[list[bytes]] = []
+    threading.Timer(0.3, go_on.set).start()  # where the disk is not asked
+
+    def build(also: Callable[[], object] = lambda: None) -> None:
+        with Building(0) as building:
+            found.append(building.objects({"twice": TWICE}))
+            also()
+
+    first = threading.Thread(target=build, args=(lambda: (done.set(), time.sleep(0.3)),), daemon=True)
+    first.start()
+    assert begun.wait(10)
+    second = threading.Thread(target=build, daemon=True)
+    second.start()
+    for thread in (first, second):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(found) == 2 and found[0] == found[1]
+
+
 def test_threads_take_short_turns_only_while_something_is_built() -> None:
     before = sys.getswitchinterval()
     with pytest.raises(ValueError), Building(0):

@@ -75,8 +75,11 @@ class Building:
             if text in self._works:
                 continue
             key = objects.key_of(text)
-            work = _works.get(key) or _Work(name, text, key)
-            work.code = work.code or objects.find(key)
+            with _changed:
+                work = _works.get(key)
+            if work is None:
+                work = _Work(name, text, key)
+                work.code = objects.find(key)
             with _changed:
                 if work.code is None:
                     work = _works.setdefault(key, work)
