@@ -330,6 +330,9 @@ def operand_coordinates(node: Node, shape: Sequence[int], kept: Coordinates, red
     return tuple(reduced_.pop(0) if axis in node.params["axes"] else kept_.pop(0) for axis in range(len(shape)))
 
 
+REDUCTIONS = (*COMBINERS, "argmax", "argmin")
+
+
 @element_rule(*COMBINERS)
 def _reduce(e: Elements, node: Node, at: Coordinates, mask: Value | None) -> Value:
     (x,) = node.inputs

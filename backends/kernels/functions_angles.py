@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from backends.kernels.functions_notation import (
@@ -74,6 +74,20 @@ def _subtract(x: Number, multiple: Number, parts: Sequence[float]) -> Number:
     return x
 
 
+def chosen(
+    x: Number, near: Number, sign: Number, large: float, far: Callable[[Number], tuple[Number, Number]]
+) -> tuple[Number, Number]:
+    """(near, sign), or, from a size of x on, what `far` makes of x; only then that is computed."""
+    b = x.b
+    rest, flip = b.variable(near.value), b.variable(sign.value)
+    with b.when((x.magnitude() >= large).value):
+        # read inside, so that nothing of it is computed before the branch
+        distant, parity = far(Number(b, b.read(b.variable(x.value))))
+        b.assign(rest, distant.value)
+        b.assign(flip, parity.value)
+    return Number(b, b.read(rest)), Number(b, b.read(flip))
+
+
 def _reduced(x: Number, near: Number, sign: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:
     """(rest, sign) for a number that is not large; for a large one, both from the integer way.
 
@@ -82,14 +96,7 @@ def _reduced(x: Number, near: Number, sign: Number, quarters: int, period_turns:
         quarters: how many quarter turns are added to x.
         period_turns: the period is one turn divided by 2 to this.
     """
-    b = x.b
-    rest, flip = b.variable(near.value), b.variable(sign.value)
-    with b.when((x.magnitude() >= _LARGE).value):
-        # read inside, so that nothing of it is computed before the branch
-        far, parity = _far(Number(b, b.read(b.variable(x.value))), quarters, period_turns)
-        b.assign(rest, far.value)
-        b.assign(flip, parity.value)
-    return Number(b, b.read(rest)), Number(b, b.read(flip))
+    return chosen(x, near, sign, _LARGE, lambda x: _far(x, quarters, period_turns))
 
 
 def _far(x: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from backends.kernels.functions_angles import ASIN_TAIL, PI, turns
+from backends.kernels.functions_angles import ASIN_TAIL, PI, chosen, turns
 from backends.kernels.functions_notation import INFINITY, NAN, SIGN, Number, horner, where
 from backends.kernels.ir import F64, U32, U64
 
@@ -36,14 +36,7 @@ _HALF_PI_SINGLE_REST = float(PI / 2 - Fraction(float(np.float32(math.pi / 2))))
 
 def _reduced(x: Number, near: Number, sign: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:
     """(rest, sign) for any number, given them for one that is not large; see `functions_angles`. The rest is f64."""
-    b = x.b
-    rest, flip = b.variable(near.value), b.variable(sign.value)
-    with b.when((x.magnitude() >= _LARGE).value):
-        # read inside, so that nothing of it is computed before the branch
-        far, parity = _far(Number(b, b.read(b.variable(x.value))), quarters, period_turns)
-        b.assign(rest, far.value)
-        b.assign(flip, parity.value)
-    return Number(b, b.read(rest)), Number(b, b.read(flip))
+    return chosen(x, near, sign, _LARGE, lambda x: _far(x, quarters, period_turns))
 
 
 def _far(x: Number, quarters: int, period_turns: int) -> tuple[Number, Number]:

@@ -18,7 +18,7 @@ from asgfn.graph.edit import GraphBuilder
 from asgfn.graph.types import ArrayType
 from asgfn.records import record
 from backends.kernels.depth import room_for
-from backends.kernels.elements import COMBINERS, supports
+from backends.kernels.elements import REDUCTIONS, supports
 from backends.kernels.ir import Kernel
 from backends.kernels.target import Target
 
@@ -69,7 +69,7 @@ _SCHEDULES: dict[str, tuple[str, ...]] = {
     "indexing": (
         "scatter", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "dynamic_update_slice",
     ),
-    "rows": ("reduction", *COMBINERS, "argmax", "argmin"),
+    "rows": ("reduction", *REDUCTIONS),
     "scans": ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"),
     "sorting": ("sort", "top_k"),
 }  # fmt: skip

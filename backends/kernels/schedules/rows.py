@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgfn.graph.asg import Asg
-from backends.kernels.elements import COMBINERS
+from backends.kernels.elements import REDUCTIONS
 from backends.kernels.loops import RegionLoops, find_loops
 from backends.kernels.lowering import Plan, constants_of, plan_for_kind, plan_for_primitive
 from backends.kernels.schedules.assembly import assemble, bound
@@ -43,7 +43,7 @@ SIMD_LONG = 1024
 NESTED = 1 << 15
 
 
-@plan_for_primitive(*COMBINERS, "argmax", "argmin")
+@plan_for_primitive(*REDUCTIONS)
 @plan_for_kind("reduction")
 def plan(asg: Asg, target: Target) -> Plan | None:
     """The kernels of a reduction region; None if its elements have to be computed one by one."""

@@ -10,13 +10,12 @@ import numpy as np
 from asgfn.graph.asg import Asg
 from asgfn.graph.edit import GraphBuilder
 from asgfn.transforms.fuse import fuse_graph
-from backends.kernels.elements import COMBINERS
+from backends.kernels.elements import REDUCTIONS
 from backends.kernels.loops import RegionLoops
 from backends.kernels.lowering import Argument, Plan, Stage, constants_of, lower, lower_region, single
 from backends.kernels.target import Target
 
 PRIMITIVE = "primitive"  # the kind of a piece that is one node
-REDUCTIONS = frozenset((*COMBINERS, "argmax", "argmin"))
 
 
 class Piece(NamedTuple):

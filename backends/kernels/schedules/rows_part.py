@@ -142,7 +142,7 @@ class RowsWriter:
             self._know(p, self.team.combine(self._accumulators(p), states))
         for inner in dict.fromkeys(self._inner_of(k) for k in self.waiting):
             if inner:
-                self._each(inner, [k for k in self.waiting if self._inner_of(k) == inner])
+                self._each(inner, self._of_elements(inner))
         self._store_rows([k for k in self.waiting if not self._inner_of(k)])
         self.waiting = []
 
