@@ -75,6 +75,36 @@ def check(f: Callable, *args: Any, backend: str, rtol: float = 2e-5, atol: float
     return compiled.lower(*args).compile()
 
 
+def both_tiers(f: Callable, *args: Any) -> Any:
+    """What a function gives on the CPU, bit by bit the same whether its kernels are compiled quickly or well."""
+    from backends.cpu import tiers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiers, "is_tiered", lambda: True)
+        compiled = asgfn.jit(f, backend="cpu")
+        quickly = compiled(*args)
+        program = compiled.lower(*args).compile().executable
+        program.improve()
+        assert not program.is_improvable
+        well = compiled(*args)
+    for a, b in zip(asgfn.tree.leaves(quickly), asgfn.tree.leaves(well), strict=True):
+        assert_same_bits(np.asarray(a), np.asarray(b))
+    return well
+
+
+def assert_same_bits(a: np.ndarray, b: np.ndarray) -> None:
+    """Two arrays have the same numbers: zeros have the same sign, NaNs need not."""
+    assert a.dtype == b.dtype and a.shape == b.shape
+    if a.dtype == asgfn.dtypes.float0:  # has no numbers
+        return
+    if a.dtype.kind == "c":
+        a, b = (np.stack([x.real, x.imag]) for x in (a, b))
+    nan = np.not_equal(a, a)
+    np.testing.assert_array_equal(nan, np.not_equal(b, b))
+    one, other = (np.ascontiguousarray(np.where(nan, np.zeros((), x.dtype), x)).view(np.uint8) for x in (a, b))
+    np.testing.assert_array_equal(one, other)
+
+
 def finished(compiled: Any) -> Any:
     """What a compiled program does, as the steps that backends share."""
     return getattr(compiled.executable, "built", compiled.executable).finished

@@ -23,7 +23,7 @@ from backends.cpu import native
 from backends.cpu.commands import Branch, Command, Copy, Fill, Loop, Place, Run, While, encode
 from backends.cpu.native import Runner, thread_count
 from backends.llvm import host, objects
-from backends.llvm.building import Building
+from backends.llvm.building import Building, Object
 from backends.llvm.compiling import Compiler
 from backends.llvm.engine import Engine, engine
 
@@ -710,14 +710,25 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert thread_count() == host.processors() >= 1
 
 
-def test_a_container_gets_no_more_threads_than_it_has_time_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def quota_is_read() -> Iterator[Callable[[], None]]:
+    """Forgets what a container gets time for, whenever it is called and at the end."""
+    yield host._allowed.cache_clear
+    host._allowed.cache_clear()
+
+
+def test_a_container_gets_no_more_threads_than_it_has_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota_is_read: Callable[[], None]
+) -> None:
     many = 64
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(many), raising=False)
     limit = tmp_path / "cpu.max"
     monkeypatch.setattr(host, "_QUOTAS", ((str(limit),),))
+    quota_is_read()
     assert host.processors() == many
     for text, count in (("max 100000", many), ("250000 100000", 3), ("50000 100000", 1), ("-1 100000", many)):
         limit.write_text(text)
+        quota_is_read()
         assert host.processors() == count
 
 
@@ -725,15 +736,15 @@ def test_a_function_that_two_programs_need_is_compiled_once(monkeypatch: pytest.
     compiled, begun, go_on = [], threading.Event(), threading.Event()
     compile_it = Compiler.compile
 
-    def slowly(self: Compiler, name: str, text: str) -> bytes:
+    def slowly(self: Compiler, name: str, text: str, quick: bool) -> bytes:
         compiled.append(name)
         begun.set()
         assert go_on.wait(10)
-        return compile_it(self, name, text)
+        return compile_it(self, name, text, quick)
 
     monkeypatch.setenv("ASGFN_CACHE", "off")
     monkeypatch.setattr(Compiler, "compile", slowly)
-    found: list[list[bytes]] = []
+    found: list[list[Object]] = []
 
     def build() -> None:
         with Building(0) as building:
@@ -755,10 +766,10 @@ def test_who_asks_for_a_function_that_is_being_compiled_takes_nothing_away(monke
     begun, go_on, done = (threading.Event() for _ in range(3))
     compile_it = Compiler.compile
 
-    def slowly(self: Compiler, name: str, text: str) -> bytes:
+    def slowly(self: Compiler, name: str, text: str, quick: bool) -> bytes:
         begun.set()
         assert go_on.wait(10)
-        return compile_it(self, name, text)
+        return compile_it(self, name, text, quick)
 
     def find(key: str) -> None:
         if begun.is_set():
@@ -768,7 +779,7 @@ def test_who_asks_for_a_function_that_is_being_compiled_takes_nothing_away(monke
     monkeypatch.setenv("ASGFN_CACHE", "off")
     monkeypatch.setattr(Compiler, "compile", slowly)
     monkeypatch.setattr(objects, "find", find)
-    found: list[list[bytes]] = []
+    found: list[list[Object]] = []
     threading.Timer(0.3, go_on.set).start()  # where the disk is not asked
 
     def build(also: Callable[[], object] = lambda: None) -> None:

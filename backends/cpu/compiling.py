@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg
 from backends.cpu.target import Begin, host_target
+from backends.cpu.tiers import is_quick_at_first
 from backends.kernels.ir import SIZES, Kernel
 from backends.kernels.recognition import recognise
 from backends.llvm.host import vector_bits
@@ -58,13 +59,15 @@ def _write(dispatch: Dispatch) -> None:
 def machine(begin: Begin) -> Machine:
     """The host's processor, as programs are compiled for it."""
 
-    begun = set()  # layers of a network have the same kernels
+    begun: dict[str, bool] = {}  # whether quickly; layers of a network have the same kernels
 
-    def begin_kernel(kernel: Kernel) -> None:
+    def begin_kernel(kernel: Kernel, sizes: Sequence[int], repeated: bool) -> None:
         code = code_of(kernel, vector_bits())
-        if code.name not in begun:
-            begun.add(code.name)
-            begin({code.name: code.text} | called_by([code.text], complete=False))
+        quick = is_quick_at_first(kernel, sizes, repeated)
+        if code.name not in begun or (begun[code.name] and not quick):
+            begun[code.name] = quick
+            begin({code.name: code.text}, quick)
+            begin(called_by([code.text], complete=False))
 
     return Machine("the compiled CPU", host_target(), _write, recognise=recognise, begin=begin_kernel)
 

@@ -8,12 +8,11 @@ from typing import Any
 from backends.cpu import commands
 from backends.cpu.commands import Command, Place
 from backends.cpu.target import function_name
+from backends.cpu.tiers import seconds
 from backends.programs.steps import Branch, Dispatch, Loop, Storage, While
 
 # a kernel that takes no longer than this, in seconds, is not worth sharing
 ALONE = 1e-5
-# bytes and operations that a core does in a second, roughly
-_BYTES, _FLOPS = 8e9, 3e10
 # pieces of a kernel for each thread, so that one that is late does not keep the others waiting
 PIECES = 4
 
@@ -89,11 +88,8 @@ class Lists:
 
     def _chunk(self, step: Dispatch, groups: int) -> int:
         """How many groups a thread does at a time."""
-        kernel = step.kernel
-        assert kernel is not None
-        moved = kernel.bytes or float(sum(step.sizes))
-        seconds = moved / _BYTES + kernel.flops / _FLOPS
-        if self.threads == 1 or seconds < ALONE:
+        assert step.kernel is not None
+        if self.threads == 1 or seconds(step.kernel, step.sizes) < ALONE:
             return max(groups, 1)
         return max(1, -(-groups // (self.threads * PIECES)))
 

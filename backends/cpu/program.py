@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from asgfn.background import in_background, is_awaited
+from asgfn.errors import BackendError
 from asgfn.graph.asg import Asg
 from asgfn.graph.types import ArrayType
 from asgfn.tracing import ConcreteArray, concretes
@@ -19,7 +22,8 @@ from backends.cpu.memory import ALIGNMENT, Block, Pool, address_of
 from backends.cpu.native import Runner
 from backends.cpu.running import Run
 from backends.cpu.target import compiled, function_name, host_target
-from backends.llvm.building import Building
+from backends.cpu.tiers import quick_at_first
+from backends.llvm.building import Building, Ended
 from backends.llvm.engine import Engine
 from backends.llvm.library import called_by
 from backends.programs.donation import NOBODY_ELSE, delete, most_references
@@ -65,24 +69,22 @@ class Program:
 
     Attributes:
         finished: what it does.
-        addresses: of its functions, by name.
+        addresses: of its functions, by name; others once they are compiled well.
         numbers: of its storages, among the addresses that native code is run with.
         rows: numbers of arrays that are a row of a storage, in loops that the host runs.
     """
 
     def __init__(self, engine: Engine, runner: Runner, pool: Pool, asg: Asg, donated: Sequence[bool], debug: bool):
-        self.asg, self.donated, self.runner, self.pool = asg, donated, runner, pool
+        self.asg, self.donated, self.engine, self.runner, self.pool = asg, donated, engine, runner, pool
         with Building() as building:
-            self.finished = finished = compiled(asg, donated, debug, building.begin)
+            self.finished = finished = compiled(asg, donated, debug, building)
             texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
-            self.addresses = engine.compile(texts | called_by(texts.values()), building=building)
+            self._functions = texts | called_by(texts.values())
+            quick = quick_at_first(finished.steps)
+            addresses = engine.compile(self._functions, building=building, quick=quick)
             native.load()
-        lists = Lists({s: k for k, s in enumerate(self._storages())}, self.addresses, runner.threads)
-        self.numbers, self.rows = lists.numbers, lists.rows
-        encoded = [(s, lists.of(s.steps)) for s in walk(finished.steps) if isinstance(s, Commands)]
-        count = len(self.numbers) + len(self.rows)
+        self.numbers = {s: k for k, s in enumerate(self._storages())}
         self._constants = {k: np.ascontiguousarray(c) for k, c in finished.constants.items()}
-        self._words = ctypes.c_int64 * count
         self._read = [k for k, s in enumerate(finished.inputs) if isinstance(s, Storage) and s.root in self.numbers]
         self._unread = sorted({*range(len(finished.inputs))}.difference(self._read))
         self._has_scalars = any(not finished.in_types[k].ndim for k in finished.overwritten)
@@ -92,7 +94,9 @@ class Program:
             [(self.numbers[finished.inputs[k].root], finished.in_types[k].dtype) for k in self._read]  # type: ignore[union-attr]
             + [(number, t.dtype) for number, t, _ in self._new]
         )
-        self._native = {id(s): runner.program(c, count, lists.scratch, self._table) for s, c in encoded}
+        self._link(addresses)
+        # counts the calls of a program that has kernels which were compiled quickly, until they are compiled well
+        self._calls = itertools.count() if self.is_improvable else None
         self._results = self._where_results_are()
         # which is the rule: each result is an array that is new, in this order
         new = [*range(len(self._read), len(self._read) + len(self._new))]
@@ -100,10 +104,44 @@ class Program:
         self._are_new &= len(new) == len(self._results)
         self._workspaces: list[_Workspace] = []  # that no call uses
         self._shared = None if finished.temporaries else self._new_workspace()
-        is_simple = len(finished.steps) == 1 and len(encoded) == 1 and not finished.slots
-        self._whole = self._native[id(encoded[0][0])] if is_simple else None
         for step, place in untold(finished.steps, _warned):
             _log.info("cpu: %s%s is computed by NumPy, because %s", step.name, place, step.why)
+
+    def _link(self, addresses: dict[str, int]) -> None:
+        """Has native code call these functions from now on."""
+        finished = self.finished
+        lists = Lists(self.numbers, addresses, self.runner.threads)
+        encoded = [(s, lists.of(s.steps)) for s in walk(finished.steps) if isinstance(s, Commands)]
+        count = len(self.numbers) + len(lists.rows)
+        programs = {id(s): self.runner.program(c, count, lists.scratch, self._table) for s, c in encoded}
+        self.addresses, self.rows, self._words = addresses, lists.rows, ctypes.c_int64 * count
+        self._native = programs
+        is_simple = len(finished.steps) == 1 and len(encoded) == 1 and not finished.slots
+        self._whole = programs[id(encoded[0][0])] if is_simple else None
+
+    @property
+    def is_improvable(self) -> bool:
+        """Whether there are kernels that were compiled quickly rather than well."""
+        return not self.engine.quick.isdisjoint(self.addresses.values())
+
+    def improve(self) -> None:
+        """Compiles well what was compiled quickly. Calls that other threads make meanwhile run as before."""
+        if not self.is_improvable:
+            return
+        try:
+            with Building(0, is_awaited) as building:
+                self._link(self.engine.compile(self._functions, building=building))
+        except Ended:  # somebody waits
+            self._calls = itertools.count()
+        except BackendError as error:
+            _log.warning("cpu: %s runs on with code that LLVM has not optimised: %s", self.asg.name, error)
+
+    def _count(self, calls: Iterator[int]) -> None:
+        """A program that is called again is worth good code: it may be called often."""
+        if next(calls) == 1:
+            self._calls = None
+            if not in_background("asgfn-improves", self.improve):  # the system has no thread for it now
+                self._calls = itertools.count()
 
     def _storages(self) -> list[Storage]:
         """All memories, each once."""
@@ -194,6 +232,9 @@ class Program:
             arrays: those that have them, if they shall keep what is copied because kernels can't read it where it is.
             runs: what runs the program, if that shall not be native code as far as that is possible.
         """
+        calls = self._calls
+        if calls is not None:
+            self._count(calls)
         # native code does not look at what kernels do not look at
         if self._unread and not _ARRAYS.issuperset(map(type, buffers)):
             for k in self._unread:
@@ -289,4 +330,5 @@ class Program:
         """How long each kernel takes. See `asgfn.jit.Compiled.profile`."""
         from backends.cpu.profiling import profile
 
+        self.improve()
         return profile(self, lambda: [x.value for x in arrays], repeats)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from asgfn.graph.asg import Asg
 from backends.cpu.native import thread_count
 from backends.kernels.target import Target
 from backends.kernels.types import Types
+from backends.llvm.building import Building
 from backends.llvm.host import host, vector_bits
 from backends.llvm.library import expected, product_shape
 from backends.programs import cache
 from backends.programs.finished import Finished
 
-# is told of functions by name
-Begin = Callable[[Mapping[str, str]], None]
 # of a workgroup, in the memory of a thread
 _SHARED = 1 << 20
 _DEFINED = re.compile(r"^define void @(\w+)\(", re.MULTILINE)
+
+
+class Begin(Protocol):
+    """Is told of functions, by name, and whether code will do that was compiled quickly."""
+
+    def __call__(self, functions: Mapping[str, str], quick: bool = False) -> None: ...
 
 
 @lru_cache(maxsize=1)
@@ -48,14 +54,23 @@ def function_name(text: str) -> str:
     return found[1]
 
 
-def compiled(asg: Asg, donated: Sequence[bool], debug: bool, begin: Begin) -> Finished:
-    """The program of a graph, from the disk if it is there. The arguments are those of `compiling.compile_graph`."""
-    begin(expected(asg))
+def compiled(asg: Asg, donated: Sequence[bool], debug: bool, building: Building) -> Finished:
+    """The program of a graph, from the disk if it is there.
+
+    Arguments:
+        building: what will compile its functions, begins to do so.
+        others: see `compiling.compile_graph`.
+    """
+    building.begin(expected(asg))
 
     def compile_it() -> Finished:
         from backends.cpu.compiling import compile_graph  # here: what is on disk is run without the compiler
 
-        return compile_graph(asg, donated, debug, begin)
+        return compile_graph(asg, donated, debug, building.begin)
 
     special = f"cpu {host().triple} {host().processor} {host().features}"
-    return compile_it() if debug else cache.compiled(asg, host_target(), donated, compile_it, special)
+    return (
+        compile_it()
+        if debug
+        else cache.compiled(asg, host_target(), donated, compile_it, special, later=building.later)
+    )

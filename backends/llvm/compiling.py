@@ -2,7 +2,8 @@
 
 Kernels arrive vectorised, with loops as they shall be, values named once and nothing computed twice; so nothing is left for
 LLVM's optimiser. Its usual pipelines make programs take up to twice as long to compile, and next to none of them faster. Most
-of the time goes into the selection of instructions and registers, which has no short cut.
+of the time goes into the selection of instructions and registers. It takes half as long if it need not be good: a kernel is
+then up to twice as slow, and computes the same, bit by bit.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -28,14 +29,15 @@ class Compiler:
     """Compiles functions, one after the other; for one thread at a time."""
 
     def __init__(self) -> None:
-        self._machine = new_target_machine()
+        self._machines: dict[bool, Any] = {}
 
-    def compile(self, name: str, text: str) -> bytes:
+    def compile(self, name: str, text: str, quick: bool = False) -> bytes:
         """The object code of a function.
 
         Arguments:
             name: the function's, for errors.
             text: a module of LLVM IR that defines it and declares what it calls.
+            quick: whether to be done soon is better than fast code.
 
         Raises:
             BackendError: it is no valid IR, or does not define the function.
@@ -48,13 +50,13 @@ class Compiler:
                 if not module or problem.text:
                     raise _malformed(name, text, problem.text)
             try:
-                return self._compile(name, text, module)
+                return self._compile(name, text, module, quick)
             finally:
                 calls["DisposeModule"](module)
         finally:
             calls["ContextDispose"](context)
 
-    def _compile(self, name: str, text: str, module: Any) -> bytes:
+    def _compile(self, name: str, text: str, module: Any, quick: bool) -> bytes:
         calls = _calls()
         with _Problem() as problem:
             if calls["VerifyModule"](module, problem.place):
@@ -62,14 +64,20 @@ class Compiler:
         function = calls["GetNamedFunction"](module, name.encode())
         if not function or calls["IsDeclaration"](function):
             raise _malformed(name, text, f"it does not define {name}")
-        with as_we_compile(), _Problem() as problem:
-            memory = calls["TargetMachineEmitToMemory"](self._machine, module, 1, problem.place)
+        with nullcontext() if quick else as_we_compile(), _Problem() as problem:
+            memory = calls["TargetMachineEmitToMemory"](self._machine(quick), module, 1, problem.place)
             if not memory:
                 raise BackendError(f"LLVM could not compile {name}: {problem.text}")
         try:
             return ctypes.string_at(calls["GetBufferStart"](memory), calls["GetBufferSize"](memory))
         finally:
             calls["DisposeMemoryBuffer"](memory)
+
+    def _machine(self, quick: bool) -> Any:
+        found = self._machines.get(quick)
+        if found is None:
+            found = self._machines[quick] = new_target_machine(quick)
+        return found
 
 
 # those that no thread uses: what one makes for its first function takes as long as half a small function

@@ -115,6 +115,13 @@ def implied() -> tuple[str, ...]:
 def processors() -> int:
     """How many processors this process may use: those it is bound to, in a container no more than it gets time for."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, _allowed())
+
+
+@lru_cache(maxsize=1)
+def _allowed() -> int:
+    """How many processors a container gets time for."""
+    found = sys.maxsize
     for files in _QUOTAS:
         try:
             quota, period = (int(word) for path in files for word in _read(path).split())
@@ -134,13 +141,17 @@ def _read(path: str) -> bytes:
         os.close(file)
 
 
-def new_target_machine() -> Any:
-    """What turns optimised IR into machine code of this host. Each thread needs its own."""
+def new_target_machine(quick: bool = False) -> Any:
+    """What turns IR into machine code of this host. Each thread needs its own.
+
+    Arguments:
+        quick: whether it shall be done soon rather than well.
+    """
     machine, binding = host(), package()
     target = binding.Target.from_triple(machine.triple)
     # Position-independent: an object is loaded wherever there is room, and constants are near it.
     return target.create_target_machine(
-        cpu=machine.processor, features=machine.features, opt=2, reloc="pic", codemodel="small"
+        cpu=machine.processor, features=machine.features, opt=0 if quick else 2, reloc="pic", codemodel="small"
     )
 
 

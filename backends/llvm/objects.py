@@ -16,11 +16,11 @@ counts = {"hits": 0, "misses": 0, "stored": 0}
 _lock = threading.Lock()
 
 
-def key_of(text: str) -> str:
-    """The name of the file of what a text defines."""
+def key_of(text: str, quick: bool = False) -> str:
+    """The name of the file of what a text defines, compiled well or quickly."""
     machine = host()
     what = (VERSION, machine.compiler, machine.triple, machine.processor, machine.features)
-    found = hashlib.blake2b(repr(what).encode(), digest_size=20)
+    found = hashlib.blake2b(repr((*what, "quick") if quick else what).encode(), digest_size=20)
     found.update(text.encode())
     return found.hexdigest()
 

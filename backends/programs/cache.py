@@ -87,6 +87,11 @@ def key_of(mark: bytes, target: Target, donated: Sequence[bool], special: str = 
     return found.hexdigest()
 
 
+def _in_background(keep: Callable[[], None]) -> None:
+    if not in_background("asgfn-keeps", keep):
+        keep()
+
+
 def compiled(
     asg: Asg,
     target: Target,
@@ -94,9 +99,14 @@ def compiled(
     compile_it: Callable[[], Finished],
     special: str = "",
     tuned: bool = False,
+    later: Callable[[Callable[[], None]], object] = _in_background,
 ) -> Finished:
-    """The program of a graph: from the disk if it is there, else compiled by `compile_it`, and kept for the next time, in the
-    background. The other arguments are those of `key_of`."""
+    """The program of a graph: from the disk if it is there, else compiled by `compile_it`, and kept for the next time.
+
+    Arguments:
+        later: has it kept, when there is time.
+        others: see `key_of`.
+    """
     where = folder()
     if where is None:
         return compile_it()
@@ -125,8 +135,7 @@ def compiled(
         write_entry(path(), stored)  # its name may be another one now, after what was measured
         counts["stored"] += 1
 
-    if not in_background("asgfn-keeps", keep):
-        keep()
+    later(keep)
     return finished
 
 

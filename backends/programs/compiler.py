@@ -252,7 +252,7 @@ class Compiler(Writer):
         kind = node.params["kind"] if node.primitive.name == "fused" else node.primitive.name
         for stage in plan.stages:
             ranges = [places[a] for a in stage.arguments]
-            self.machine.begin(stage.kernel)
+            self.machine.begin(stage.kernel, [p.nbytes for p in ranges], bool(self.scopes))
             self.emit(
                 Dispatch(
                     [p.storage for p in ranges],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgfn.graph.asg import Asg
@@ -15,7 +15,7 @@ def _not_in_parts(compiler: Any, node: Any, ins: Any) -> None:
     """No node is computed in parts."""
 
 
-def _nothing(kernel: Kernel) -> None:
+def _nothing(kernel: Kernel, sizes: Sequence[int], repeated: bool) -> None:
     """Nothing is begun before it is written."""
 
 
@@ -35,7 +35,8 @@ class Machine:
         recognise: replaces what it has special kernels for, before a graph is partitioned.
         guards: the sources of kernels that decide which others run (see `backends.wgpu.guards`), for a device that is
             told beforehand what to do. None: whoever runs the program reads conditions itself.
-        begin: is told of each kernel as soon as it is known, before its place in the program is.
+        begin: is told of each kernel as soon as it is known, before its place in the program is; of the bytes of its
+            memories, and whether it is in a loop.
     """
 
     what: str
@@ -44,4 +45,4 @@ class Machine:
     in_parts: Callable[[Any, Any, Any], Any] = _not_in_parts
     recognise: Callable[[Asg, Target], Asg] = _as_it_is
     guards: Any = None
-    begin: Callable[[Kernel], None] = _nothing
+    begin: Callable[[Kernel, Sequence[int], bool], None] = _nothing
