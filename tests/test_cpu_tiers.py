@@ -105,7 +105,7 @@ def test_other_programs_have_the_good_code_at_once(compiled: list[tuple[str, boo
     assert not program_of(other, x).is_improvable and len(compiled) == 2
 
 
-def test_loops_and_large_kernels_are_compiled_well_at_once(compiled: list[tuple[str, bool]]) -> None:
+def test_loops_are_compiled_well_at_once(compiled: list[tuple[str, bool]]) -> None:
     x = array(np.random.default_rng(0), 16)
 
     def looped(x: Any) -> Any:
@@ -114,11 +114,18 @@ def test_loops_and_large_kernels_are_compiled_well_at_once(compiled: list[tuple[
 
     asgfn.jit(looped, backend="cpu")(x)
     assert compiled and not any(quick for _, quick in compiled)
-    compiled.clear()
-    large = jnp.zeros((1 << 24,), jnp.float32)
+
+
+def test_kernels_that_take_long_are_compiled_well_at_once(
+    compiled: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "_SHORT", 1e-5)
+    small, large = jnp.zeros((1 << 10,), jnp.float32), jnp.zeros((1 << 16,), jnp.float32)
     f = asgfn.jit(lambda x: x * 3.5 + 1, backend="cpu")
+    f(small)
     f(large)
-    assert [quick for _, quick in compiled] == [False] and not program_of(f, large).is_improvable
+    assert [quick for _, quick in compiled] == [True, False]
+    assert program_of(f, small).is_improvable and not program_of(f, large).is_improvable
 
 
 def test_what_is_in_a_loop_and_outside_of_it_is_compiled_once(compiled: list[tuple[str, bool]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from asgfn.background import in_background
+from asgfn.background import give_way, in_background
 from backends.llvm import objects
 from backends.llvm.compiling import a_compiler
 from backends.llvm.host import processors
@@ -148,7 +148,13 @@ class Building:
         if is_last:
             self._end()
 
-    def _end(self) -> None:
+    def _end(self, waits: bool = True) -> None:
+        """
+        Arguments:
+            waits: whether somebody who has asked for functions goes on meanwhile, most likely to call them.
+        """
+        if waits and (self._new or self._later):
+            give_way()
         for work in self._new:
             if self._folder is not None and isinstance(work.code, bytes):
                 objects.keep(self._folder, work.key, work.code)
@@ -202,7 +208,7 @@ class Building:
             _changed.notify_all()
         self._forget(work for work in self._works.values() if not work.is_taken)
         if not self._threads and not (self._later and in_background("asgfn-keeps", self._end)):
-            self._end()
+            self._end(waits=False)
 
 
 def _asked(name: str, text: str, quick: bool) -> _Work:

@@ -2,8 +2,8 @@
 
 Kernels arrive vectorised, with loops as they shall be, values named once and nothing computed twice; so nothing is left for
 LLVM's optimiser. Its usual pipelines make programs take up to twice as long to compile, and next to none of them faster. Most
-of the time goes into the selection of instructions and registers. It takes half as long if it need not be good: a kernel is
-then up to twice as slow, and computes the same, bit by bit.
+of the time goes into the selection of instructions and registers. It takes little more than half as long without optimisations:
+a kernel is then up to a third slower, and computes the same, bit by bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from asgfn.errors import BackendError
 from backends.llvm.host import new_target_machine, package
-from backends.llvm.options import as_we_compile
+from backends.llvm.options import as_we_compile, use_registers
 
 # in the names of compiled code: a change of what is below makes other code
 VERSION = 3
@@ -76,6 +76,8 @@ class Compiler:
     def _machine(self, quick: bool) -> Any:
         found = self._machines.get(quick)
         if found is None:
+            if quick:
+                use_registers()
             found = self._machines[quick] = new_target_machine(quick)
         return found
 
