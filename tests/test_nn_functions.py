@@ -64,6 +64,20 @@ def test_activations(name):
         assert not np.isnan(np.asarray(gradient)[:2]).any()
 
 
+def test_approximate_gelu_of_small_and_large_numbers():
+    x = np.array([-9.5, -8, -6, -4, -2, -1e-3, 1e-3, 2, 6, 30], np.float32)
+    wide = x.astype(np.float64)
+    inner = np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)
+    share = scipy.special.expit(inner)
+    np.testing.assert_allclose(nn.gelu(x), wide * share, rtol=5e-5)  # exp makes more of errors of a large argument
+    slope = share + wide * share * (1 - share) * np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * wide**2)
+    np.testing.assert_allclose(asgfn.vmap(asgfn.grad(nn.gelu))(x), slope, rtol=1e-4)
+    far = np.array([-1e4, -100, -30, 100, 1e4], np.float32)
+    for f, wanted in ((nn.gelu, [0, 0, 0, 100, 1e4]), (asgfn.grad(nn.gelu), [0, 0, 0, 1, 1])):
+        np.testing.assert_array_equal(asgfn.vmap(f)(far), wanted)
+    np.testing.assert_array_equal(asgfn.vmap(asgfn.grad(asgfn.grad(nn.gelu)))(far), np.zeros(5))
+
+
 def test_exact_gelu():
     close(nn.gelu(X.astype(np.float32), approximate=False), X * scipy.special.ndtr(X))
     small = np.array([-12.0], np.float32)
