@@ -112,7 +112,7 @@ def _logistic(x: Array) -> Array:
 def _logistic_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     # by the result, which is 0 where exp(-x) is infinite
     y = _logistic(primals[0])
-    return y, tangents[0] * (y * (1.0 - y))
+    return y, tangents[0] * ((1.0 - y) * y)
 
 
 def gelu(x: ArrayLike, approximate: bool = True) -> Array:
