@@ -1,8 +1,8 @@
 """How well kernels are compiled at first.
 
-LLVM takes little more than half as long for code that takes up to a third longer to run. So kernels that do little begin
-with such code, and a program that is called again has them compiled well, in the background, while it runs. A kernel in a
-loop, or one that takes long, is worth good code at once: the first call may be the only one.
+LLVM takes about 0.6 of the time for code that takes up to 1.6 times as long to run. So kernels that do little begin with such
+code, and a program that is called again has them compiled well, in the background, while it runs. A kernel in a loop, or one
+that takes long, is worth good code at once: the first call may be the only one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VARIABLE = "ASGFN_CPU_TIERED"
 # bytes and operations that a core does in a second, roughly
 _BYTES, _FLOPS = 8e9, 3e10
 # Seconds, as they are estimated here, for which good code is not waited for. Several cores that find what they read in their
-# caches need a quarter of them, and a third of that is what LLVM takes longer for a small kernel.
+# caches need a quarter of them, and half of that is what LLVM takes longer for a small kernel.
 _SHORT = 2e-2
 
 
