@@ -398,7 +398,7 @@ def test_sums_stay_in_registers(triple: str, processor: str, vectors: Vectors, s
         module = binding.parse_assembly(texts[name]())
         module.verify()
         module.triple = triple
-        with as_we_compile():
+        with as_we_compile(quick=False):
             loops = _loops(machine.emit_assembly(module))
         vectors_of_tiles = [wide, shape.groups - 1] if shape.groups > 2 else [wide]
         counts = [sum(_multiplies(line) for line in loop) for loop in loops]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from backends.kernels import index as ix
-from backends.kernels.ir import BOOL, I32, Builder, Memory
+from backends.kernels.ir import BOOL, F32, I32, Builder, Memory
 
 binding = pytest.importorskip("llvmlite.binding")
 
@@ -49,16 +49,27 @@ def test_values_are_computed_once_where_they_are_known() -> None:
 def test_options_are_ours_only_while_we_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(binding, "set_option", lambda name, option: said.append(option))
-    with pytest.raises(ValueError), options.as_we_compile(), options.as_we_compile():
+    with pytest.raises(ValueError), options.as_we_compile(quick=False), options.as_we_compile(quick=False):
         assert said == ["-disable-lsr=true"]
         raise ValueError
     assert said == ["-disable-lsr=true", "-disable-lsr=false"]
 
 
+def test_what_is_compiled_well_has_its_instructions_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(binding, "set_option", lambda name, option: said.append(option))
+    with options.as_we_compile(quick=True):
+        assert said == ["-enable-misched=false"]
+        with options.as_we_compile(quick=False):
+            assert said[1:] == ["-disable-lsr=true", "-enable-misched=true"]
+        assert said[3:] == ["-disable-lsr=false", "-enable-misched=false"]
+    assert said[5:] == ["-enable-misched=true"]
+
+
 def test_options_that_llvm_may_lack_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "llvm_version_info", (99, 0, 0))
     monkeypatch.setattr(binding, "set_option", lambda *_: pytest.fail("it would end the process"))
-    with options.as_we_compile():
+    with options.as_we_compile(quick=False):
         pass
 
 
@@ -104,3 +115,29 @@ def test_only_processors_that_scatter_get_vectors_of_places(vector_bits: int) ->
     text = printed(write, vector_bits)
     assert ("masked.scatter" in text) == (vector_bits == 512)
     assert ("llvm.cttz" in text) == (vector_bits == 256)
+
+
+def test_neighbouring_vectors_share_an_address() -> None:
+    def write(b: Builder, source: Memory, target: Memory) -> None:
+        first = b.op("add", b.op("mul", b.builtin("group_x"), b.constant(64, I32)), b.builtin("thread"))
+        for k in range(4):
+            place = b.op("add", first, b.constant(8 * k, I32))
+            b.store(target, place, b.load(source, place))
+
+    text = printed(write)
+    assert text.count("sext") == 1
+    assert [text.count(f", i64 {8 * k}\n") for k in (1, 2, 3)] == [2, 2, 2]
+    assert " add i32" not in text
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_a_loop_that_certainly_runs_asks_at_its_end(certain: bool) -> None:
+    def write(b: Builder, source: Memory, target: Memory) -> None:
+        i = ix.axis("i", 4096)
+        total = b.variable(b.constant(0.0, F32))
+        with b.loop(i, start=0 if certain else b.builtin("group_x"), stop=b.constant(64, I32), step=8):
+            b.assign(total, b.op("add", b.read(total), b.load(source, b.index(i))))
+        b.store(target, b.builtin("thread"), b.read(total))
+
+    (inside,) = [block for block in printed(write).split("\nb") if "fadd" in block]
+    assert ("phi" in inside and "icmp" in inside) == certain

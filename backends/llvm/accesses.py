@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.kernels.ir import Kernel, Memory
 from backends.llvm.flow import Flow
-from backends.llvm.operands import BITS, FLOATS, Affine, Known, Operand, Scalar, Vector, constant, llvm_type
+from backends.llvm.operands import BITS, FLOATS, Affine, Known, Operand, Scalar, Sum, Vector, constant, llvm_type
 from backends.llvm.writer import Writer
 
 # arrays in a thread's scratch memory start at multiples of so many bytes
@@ -53,6 +53,8 @@ class Accesses:
         """The address of an element of a type."""
         if place.number == 0:
             return self._pointers[memory]
+        if isinstance(place, Sum):
+            return self.w.value(f"getelementptr {t}, ptr {self._element(t, memory, place.base)}, i64 {place.added}")
         at = place.text
         if place.number is None:
             at = self.w.value(f"sext {llvm_type(place.dtype)} {place.text} to i64")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from backends.llvm.host import new_target_machine, package
 from backends.llvm.options import as_we_compile, use_registers
 
 # in the names of compiled code: a change of what is below makes other code
-VERSION = 3
+VERSION = 4
 _NAME = re.compile(r"@[\w.]+")
 _LINE = re.compile(r"<string>:(\d+):\d+")
 
@@ -64,7 +64,7 @@ class Compiler:
         function = calls["GetNamedFunction"](module, name.encode())
         if not function or calls["IsDeclaration"](function):
             raise _malformed(name, text, f"it does not define {name}")
-        with nullcontext() if quick else as_we_compile(), _Problem() as problem:
+        with as_we_compile(quick), _Problem() as problem:
             memory = calls["TargetMachineEmitToMemory"](self._machine(quick), module, 1, problem.place)
             if not memory:
                 raise BackendError(f"LLVM could not compile {name}: {problem.text}")

@@ -108,6 +108,7 @@ class Flow:
         goes_on: Callable[[str], str],
         body: Callable[[str], None],
         step: Callable[[str], str],
+        certain: bool = False,
     ) -> str:
         """Does something while a condition on a counter holds.
 
@@ -116,6 +117,8 @@ class Flow:
             assigned: the variables that the body may change.
             goes_on: writes the condition.
             step: writes the next value.
+            certain: whether it holds for the first value: then it is not asked before the body, but after it, and a loop is
+                one block if its body is.
 
         Returns:
             The counter at the end.
@@ -127,17 +130,18 @@ class Flow:
         place, number = len(w.lines), w.name()
         carried = {v: Held(t, tuple(w.name() for _ in parts)) for v, (t, parts) in before.items() if v in assigned}
         self.held = before | carried
-        w.line(f"br i1 {goes_on(number)}, label %{inside}, label %{after}")
-        w.start(inside)
+        if not certain:
+            w.line(f"br i1 {goes_on(number)}, label %{inside}, label %{after}")
+            w.start(inside)
         with w.scope():
             body(number)
             following = step(number)
-        w.line(f"br label %{top}")
+            w.line(f"br i1 {goes_on(following)}, label %{top}, label %{after}" if certain else f"br label %{top}")
         phis = [f"  {number} = phi {kind} [ {start}, %{outside} ], [ {following}, %{w.block} ]"]
         for v, (t, names) in carried.items():
             for name, a, b in zip(names, before[v].parts, self.held[v].parts, strict=True):
                 phis.append(f"  {name} = phi {t} [ {a}, %{outside} ], [ {b}, %{w.block} ]")
         w.lines[place:place] = phis
-        self.held = before | carried
+        self.held = before | ({v: self.held[v] for v in carried} if certain else carried)
         w.start(after)
-        return number
+        return following if certain else number

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgfn.records import record
@@ -42,6 +42,28 @@ class Scalar:
     multiple: int = 1
     number: Any = None
     below: int | None = None
+
+
+class Sum(Scalar):
+    """A number and a known one, whose sum certainly does not overflow. It is written out where its text is asked for:
+    addresses have room for the known one.
+
+    Attributes:
+        base: the number.
+        added: the known one.
+    """
+
+    base: Scalar
+    added: int
+    _written: Callable[[], str]
+
+    def __init__(self, base: Scalar, added: Scalar, multiple: int, below: int | None, written: Callable[[], str]):
+        vars(self).update(base=base, added=added.number, _written=written)
+        vars(self).update(dtype=base.dtype, multiple=multiple, number=None, below=below)
+
+    @property
+    def text(self) -> str:
+        return self._written()
 
 
 @record

@@ -11,8 +11,11 @@ from functools import lru_cache
 
 from backends.llvm.host import package
 
-# Loops come with the addresses that they shall have; to look for better ones takes a fifth of the time.
-_OPTION = "-disable-lsr"
+# Loops come with the addresses that they shall have; to look for better ones takes a fifth of the time. Only where code is
+# optimised is that done.
+_ADDRESSES = "-disable-lsr", "true", "false"
+# To look for a better order of instructions takes a tenth of the time, and is worth it where registers are few.
+_ORDER = "-enable-misched", "false", "true"
 # Where code is not optimised otherwise either, all that is needed later is in memory from block to block. It takes a third
 # longer to keep it in registers, and kernels are up to three times as fast.
 _IN_REGISTERS = "-optimize-regalloc=true"
@@ -20,26 +23,39 @@ _IN_REGISTERS = "-optimize-regalloc=true"
 _VERSIONS = range(20, 23)
 
 _lock = threading.Lock()
-_compiling = 0
+_compiling = [0, 0]  # how many functions are compiled well, and how many quickly
+_ours: set[tuple[str, str, str]] = set()  # the options that are as we want them
 
 
 @contextmanager
-def as_we_compile() -> Iterator[None]:
-    """Within it, loops stay as they are written."""
-    _count(1)
+def as_we_compile(quick: bool) -> Iterator[None]:
+    """Within it, loops stay as they are written, and so does the order of instructions, where code is to be there soon.
+
+    Arguments:
+        quick: whether that is more than fast code. Meanwhile another thread may compile well: then there is time for both.
+    """
+    _count(quick, 1)
     try:
         yield
     finally:
-        _count(-1)
+        _count(quick, -1)
 
 
-def _count(change: int) -> None:
-    """The first that compiles sets the option, the last one takes it back."""
-    global _compiling
+def _count(quick: bool, change: int) -> None:
     with _lock:
-        before, _compiling = _compiling, _compiling + change
-        if not (before and _compiling) and package().llvm_version_info[0] in _VERSIONS:
-            package().set_option("", f"{_OPTION}={'true' if _compiling else 'false'}")
+        _compiling[quick] += change
+        well, quickly = _compiling
+        _want(_ADDRESSES, well > 0)
+        _want(_ORDER, quickly > 0 and not well)
+
+
+def _want(option: tuple[str, str, str], ours: bool) -> None:
+    """Sets an option, or takes that back."""
+    if ours is (option in _ours) or package().llvm_version_info[0] not in _VERSIONS:
+        return
+    name, with_us, with_others = option
+    package().set_option("", f"{name}={with_us if ours else with_others}")
+    (_ours.add if ours else _ours.discard)(option)
 
 
 @lru_cache(maxsize=1)
@@ -52,8 +68,9 @@ def use_registers() -> None:
 
 def _after_fork() -> None:
     """The threads that compiled are the parent's, and one may have held the lock."""
-    global _lock, _compiling
-    _lock, _compiling = threading.Lock(), 0
+    global _lock
+    _lock = threading.Lock()
+    _compiling[:] = 0, 0
 
 
 if hasattr(os, "register_at_fork"):

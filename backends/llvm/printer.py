@@ -338,6 +338,7 @@ class _Printer:
         """for i = start; i < stop; i += step. Returns i at the end."""
         w, first, end = self.w, limit(start, self.lanes), limit(stop, self.lanes)
         inside = after = None
+        certain = start.number is not None and stop.number is not None and start.number < stop.number
         if first is not None and end is not None:
             inside = max(end - 1, 1)
             after = None if step.number is None else max(first, inside + step.number)
@@ -347,6 +348,7 @@ class _Printer:
             lambda number: w.value(f"icmp slt i32 {number}, {stop.text}"),
             lambda number: body(Scalar(number, I32, multiple, below=inside)),
             lambda number: w.value(f"add nsw i32 {number}, {step.text}"),
+            certain,
         )
         return Scalar(number, I32, multiple, below=after)
 

@@ -15,6 +15,7 @@ from backends.llvm.operands import (
     Known,
     Operand,
     Scalar,
+    Sum,
     Vector,
     constant,
     from_numbers,
@@ -247,6 +248,10 @@ class Writer:
             word = "ashr" if dtype in SIGNED else "lshr"
         else:
             word = _INTEGER_OPS[op]
+        if op == "add" and not many and below is not None and dtype == "i32":
+            total = self._sum(args, below)
+            if total is not None:
+                return total
         text = self._binary(f"{word} {self.type(dtype, many)}", args, many)
         if many and self.lanes > 1:
             return Vector(text, dtype, below)
@@ -255,6 +260,19 @@ class Writer:
             if dtype == BOOL
             else Scalar(text, dtype, self._multiple(op, args), below=below)
         )
+
+    def _sum(self, args: Sequence[Operand], below: int) -> Scalar | None:
+        """A sum of scalars that are not negative and do not reach `below`, with what is known of it apart; None if nothing is."""
+        x, y = args
+        assert isinstance(x, Scalar) and isinstance(y, Scalar)
+        added = [z.added if isinstance(z, Sum) else z.number or 0 for z in (x, y)]
+        if not any(added):
+            return None
+        bases = [z.base if isinstance(z, Sum) else z for z in (x, y) if z.number is None]
+        base = bases[0] if len(bases) == 1 else self.operation("add", "i32", bases)
+        assert isinstance(base, Scalar)
+        parts = base, constant(sum(added), "i32")
+        return Sum(*parts, self._multiple("add", args), below, lambda: self._binary("add i32", parts, False))
 
     def _binary(self, word: str, args: Sequence[Operand], many: bool) -> str:
         x, y = args
