@@ -1,6 +1,9 @@
 """Functions of neural networks, with `jax.nn`'s names: activations, softmax and relatives, attention, initializers."""
 
-from asgfn.nn import initializers as initializers
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from asgfn.nn.attention import dot_product_attention as dot_product_attention
 from asgfn.nn.functions import (
     celu as celu,
@@ -95,3 +98,18 @@ from asgfn.nn.softmax import (
 from asgfn.nn.softmax import (
     standardize as standardize,
 )
+
+if TYPE_CHECKING:
+    from asgfn.nn import initializers as initializers
+
+
+def __getattr__(name: str) -> Any:
+    if name == "initializers":  # loaded when first used: importing asgfn.nn stays fast
+        import importlib
+
+        return importlib.import_module("asgfn.nn.initializers")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "initializers"})
