@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, TypeVar, dataclass_transform, overload
+from typing import Any, Generic, TypeVar, dataclass_transform, overload
 
 _T = TypeVar("_T")
 _NOTHING: Any = object()
@@ -20,6 +20,26 @@ _NOTHING: Any = object()
 _FIELDS = "__record_fields__"
 # instances of a class that are made without a constructor of its own
 _FEW = 16
+
+
+class lazy(Generic[_T]):  # a decorator, as `property` is
+    """An attribute that is computed when it is first asked for; `functools.cached_property` takes a lock, and longer.
+
+    Whoever asks for it at the same time computes it, too: that must not matter.
+    """
+
+    def __init__(self, compute: Callable[[Any], _T]):
+        self._compute, self._name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    @overload
+    def __get__(self, owner: None, kind: Any = None) -> lazy[_T]: ...
+    @overload
+    def __get__(self, owner: object, kind: Any = None) -> _T: ...
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        if owner is None:
+            return self
+        found = owner.__dict__[self._name] = self._compute(owner)
+        return found
 
 
 class _Field:

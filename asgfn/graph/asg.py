@@ -14,12 +14,12 @@ and nothing that walks a graph needs recursion.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from asgfn.graph.types import ArrayType, SourceInfo
+from asgfn.records import lazy
 
 
 class Params(dict):
@@ -167,7 +167,7 @@ class Asg:
         return Asg(**fields)
 
     # ------------------------------------------------------------------ what a graph knows about itself
-    @cached_property
+    @lazy
     def value_types(self) -> tuple[ArrayType, ...]:
         """The type of every value, by id."""
         types = [*self.inputs, *self.constant_types]
@@ -175,7 +175,7 @@ class Asg:
             types.extend(node.out_types)
         return tuple(types)
 
-    @cached_property
+    @lazy
     def first_outputs(self) -> tuple[int, ...]:
         """For every node the id of its first output."""
         ids = []
@@ -185,7 +185,7 @@ class Asg:
             at += len(node.out_types)
         return tuple(ids)
 
-    @cached_property
+    @lazy
     def producers(self) -> tuple[int, ...]:
         """For every value the index of the node that makes it, or -1 for inputs and constants."""
         made_by = [-1] * (len(self.inputs) + len(self.constants))
@@ -193,7 +193,7 @@ class Asg:
             made_by.extend([index] * len(node.out_types))
         return tuple(made_by)
 
-    @cached_property
+    @lazy
     def users(self) -> tuple[tuple[int, ...], ...]:
         """For every value the indices of the nodes that read it."""
         users: list[list[int]] = [[] for _ in self.value_types]
@@ -202,7 +202,7 @@ class Asg:
                 users[i].append(index)
         return tuple(map(tuple, users))
 
-    @cached_property
+    @lazy
     def dead_after(self) -> tuple[tuple[int, ...], ...]:
         """For every node the values that nothing reads after it (outputs of the graph excepted)."""
         last = {}
@@ -223,23 +223,23 @@ class Asg:
     def in_types(self) -> tuple[ArrayType, ...]:
         return self.inputs
 
-    @cached_property
+    @lazy
     def out_types(self) -> tuple[ArrayType, ...]:
         types = self.value_types
         return tuple(types[i] for i in self.outputs)
 
-    @cached_property
+    @lazy
     def inner(self) -> tuple[Asg, ...]:
         """The graphs that nodes hold as parameters (bodies of scan, branches of cond, inner jit calls, ...)."""
         return tuple(g for node in self.nodes if node.primitive.holds_graphs for g in inner_graphs(node.params))
 
-    @cached_property
+    @lazy
     def origin(self) -> int:
         """A fingerprint of the names, scopes and source lines that equality ignores."""
         parts = [(n.scope, n.source and (n.source.file, n.source.line)) for n in self.nodes]
         return hash((self.name, self.input_names, tuple(parts), tuple(g.origin for g in self.inner)))
 
-    @cached_property
+    @lazy
     def axis_names(self) -> frozenset:
         """Names of mapped axes that collectives of this graph, or of inner ones, refer to."""
         names: set = set()
@@ -249,7 +249,7 @@ class Asg:
             names |= graph.axis_names
         return frozenset(names)
 
-    @cached_property
+    @lazy
     def has_effects(self) -> bool:
         """Whether running the graph does something besides computing its outputs (prints, calls back)."""
         return any(node.primitive.effect for node in self.nodes) or any(g.has_effects for g in self.inner)
@@ -259,7 +259,7 @@ class Asg:
         return len(self.nodes) + sum(g.node_count() for g in self.inner)
 
     # ------------------------------------------------------------------ values: equality, hash, text, bytes
-    @cached_property
+    @lazy
     def _hash(self) -> int:
         return hash((self.inputs, self.constant_types, self.nodes, self.outputs))
 
