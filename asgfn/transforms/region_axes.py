@@ -9,7 +9,7 @@ factors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -69,20 +69,22 @@ class AxisFactors:
         """For each axis its factors, outermost first."""
         found = self._factors.get(shape)
         if found is None:
-            found = self._factors[shape] = tuple(self._factor(n) for n in shape)
+            found = self._factors[shape] = tuple(map(self._factor, shape))
         return found
 
     def _factor(self, n: int) -> tuple[int, ...]:
         if n == 1:
             return ()
-        suffixes = (1, *self._cuts.get(n, ()), n)
+        if n not in self._cuts:
+            return (n,)
+        suffixes = (1, *self._cuts[n], n)
         return tuple(y // x for x, y in reversed(list(pairwise(suffixes))))
 
     def flat(self, shape: Shape) -> tuple[int, ...]:
         """The factors of a shape, outermost first."""
         found = self._flat.get(shape)
         if found is None:
-            found = self._flat[shape] = tuple(f for axis in self.factors(shape) for f in axis)
+            found = self._flat[shape] = tuple(chain.from_iterable(self.factors(shape)))
         return found
 
     def identity(self, shape: Shape) -> tuple[int, ...]:

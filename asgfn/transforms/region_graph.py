@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+ORDER = attrgetter("order")
 # a search that visits more clusters than this gives up, and the merge does not happen
 SEARCH_LIMIT = 1000
 
@@ -123,13 +124,17 @@ class Loops:
                 a, b = same[a], same[b]
                 a, b = joined.get(a, a), joined.get(b, b)
                 if a != b:
-                    for loop in [x for x, y in joined.items() if y == a]:
-                        joined[loop] = b
+                    if a in joined.values():
+                        joined.update(dict.fromkeys([x for x, y in joined.items() if y == a], b))
                     joined[a] = b
-        becomes = joined.get
+        stands_for = same.__getitem__
 
         def named(loops: Iterable[int]) -> set[int]:
-            return {becomes(x := same[loop], x) for loop in loops}
+            found = set(map(stands_for, loops))
+            for loop in joined.keys() & found:
+                found.remove(loop)
+                found.add(joined[loop])
+            return found
 
         for frame in frames if joined else ():
             if not joined.keys().isdisjoint(frame) and len(named(frame)) < len(frame):
@@ -189,9 +194,9 @@ def contract(
         stays, gone = gone, stays
     places = [first.order]
     if before or after:
-        before.sort(key=_ORDER)
-        after.sort(key=_ORDER)
-        places = sorted(map(_ORDER, (first, second, *before, *after)))
+        before.sort(key=ORDER)
+        after.sort(key=ORDER)
+        places = sorted(map(ORDER, (first, second, *before, *after)))
     stays.preds.pop(gone, None)
     stays.succs.pop(gone, None)
     for other, edges in gone.preds.items():
@@ -207,9 +212,6 @@ def contract(
     for place, cluster in zip(places, (*before, stays, *after), strict=False):
         cluster.order = place
     return stays, gone
-
-
-_ORDER = attrgetter("order")
 
 
 def _weight(c: Cluster) -> int:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from asgfn.graph.asg import Asg, Node
 from asgfn.transforms.region_axes import AxisFactors
-from asgfn.transforms.region_graph import Cluster, Edge, Loops, TooFar, between, contract
+from asgfn.transforms.region_graph import ORDER, Cluster, Edge, Loops, TooFar, between, contract
 from asgfn.transforms.region_groups import grouped
 from asgfn.transforms.region_roles import (
     ALIASES,
@@ -68,7 +68,7 @@ class Region(NamedTuple):
 
 
 class Partitioner:
-    """Partitions one graph. After `partition`, `inlined` says which nodes are repeated by their readers."""
+    """Partitions one graph. `inlined` says which nodes are repeated by their readers."""
 
     def __init__(self, asg: Asg, limits: FusionLimits):
         self.asg = asg
@@ -256,6 +256,20 @@ class Partitioner:
     # ------------------------------------------------------------------ 2. growing regions along edges
     def partition(self) -> list[Region]:
         """The regions, in an order in which they can run."""
+        self.grow()
+        clusters = sorted(self.distinct(), key=ORDER)
+        mergeable = [c for c in clusters if self._may_share_a_kernel(c)]
+        return [
+            self._region(group)
+            for group in grouped(clusters, mergeable, self.limits.max_operands, self.limits.max_nodes)
+        ]
+
+    def distinct(self) -> list[Cluster]:
+        """The regions that there are, each once."""
+        return list(dict.fromkeys(self.clusters))
+
+    def grow(self) -> None:
+        """Has the regions grow as far as they do, one operation each at first."""
         everything = {(a, b) for a in (ELEMENTWISE, REDUCTION) for b in (ELEMENTWISE, REDUCTION)}
         self._sweep_down({(CONTRACTION, ELEMENTWISE)}, private=True)
         for _ in range(2):
@@ -268,12 +282,6 @@ class Partitioner:
         self._sweep_across()
         self.nesting = True
         self._sweep_down({(REDUCTION, REDUCTION)})
-        clusters = sorted({id(c): c for c in self.clusters}.values(), key=lambda c: c.order)
-        mergeable = [c for c in clusters if self._may_share_a_kernel(c)]
-        return [
-            self._region(group)
-            for group in grouped(clusters, mergeable, self.limits.max_operands, self.limits.max_nodes)
-        ]
 
     def _may_share_a_kernel(self, cluster: Cluster) -> bool:
         small = cluster.kind == REDUCTION and cluster.size <= self.limits.max_grouped
@@ -301,8 +309,11 @@ class Partitioner:
                 if firsts is None or seen.get(second) == self.merges:
                     break
                 before = [c for c in second.preds if c.kind in firsts and (not private or self._is_private(c))]
-                before.sort(key=lambda c: -c.order)
-                if not any(self._merge(first, second) for first in before):
+                before.sort(key=ORDER, reverse=True)
+                for first in before:
+                    if self._merge(first, second):
+                        break
+                else:
                     seen[second] = self.merges
                     break
 
@@ -372,11 +383,9 @@ class Partitioner:
         passed = {e.value for e in edges}
         inputs = first.inputs | (second.inputs - passed)
         mine = (first, second)
-        inner = {
-            i
-            for i in passed
-            if not self.is_output[i] and all(self.clusters[r] in mine for r in reversed(self.readers[i]))
-        }
+        inner = {i for i in passed if not self.is_output[i]}
+        if len(first.succs) > 1:
+            inner = {i for i in inner if all(self.clusters[r] in mine for r in reversed(self.readers[i]))}
         outputs = (first.outputs | second.outputs) - inner
         leads = second if first.kind == ELEMENTWISE or second.kind == REDUCTION else first
         try:

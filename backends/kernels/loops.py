@@ -107,12 +107,10 @@ def find_loops(asg: Asg) -> RegionLoops | None:
     """The loops of a region of kind "elementwise" or "reduction", or of several reduction regions that keep the same rows;
     None if the graph is nothing of that kind."""
     partitioner = Partitioner(asg, _NO_LIMITS)
-    partitioner.partition()
+    partitioner.grow()
     # what is neither reduced nor stored is computed again wherever it is used, whichever loops that has
     results = {v for v in asg.outputs if v in partitioner.maker}
-    clusters = [
-        c for c in {id(c): c for c in partitioner.clusters}.values() if c.kind != ELEMENTWISE or c.outputs & results
-    ]
+    clusters = [c for c in partitioner.distinct() if c.kind != ELEMENTWISE or c.outputs & results]
     kinds = {c.kind for c in clusters}
     if kinds != {REDUCTION} and not (kinds == {ELEMENTWISE} and len(clusters) == 1):
         return None
@@ -164,6 +162,6 @@ def _identify(partitioner: Partitioner) -> None:
 def _depths(asg: Asg, partitioner: Partitioner) -> tuple[int, ...]:
     depths = [0] * (len(asg.inputs) + len(asg.constants))
     for node, role in zip(asg.nodes, partitioner.roles, strict=True):
-        depth = max([depths[i] for i in node.inputs], default=0) + (role == REDUCTION)
+        depth = max(map(depths.__getitem__, node.inputs), default=0) + (role == REDUCTION)
         depths += [depth] * len(node.out_types)
     return tuple(depths)
