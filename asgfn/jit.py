@@ -204,7 +204,7 @@ class Jitted:
     ) -> tuple[_Entry, list[Any]]:
         with no_collection():
             asg, captured, out_tree = trace_to_graph(fun, args, kwargs, why="jit", types=types)
-        return _Entry(asg.replace(name=self._name), out_tree), captured
+        return _Entry(asg if asg.name == self._name else asg.replace(name=self._name), out_tree), captured
 
     def _call_traced(self, entry: _Entry, leaves: Sequence[Any]) -> Any:
         outs = bind(jit_p, *leaves, asg=entry.asg, name=self._name)
@@ -244,6 +244,8 @@ class Jitted:
 
     # ------------------------------------------------------------------ donation
     def _donated(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:
+        if not self._donates:
+            return []
         marks: list[bool] = []
         donated = self._dynamic_positions(len(args))
         for i, a in enumerate(args):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 from asgfn import dtypes
@@ -28,6 +29,8 @@ def _parameter_names(f: Callable) -> tuple[str, ...]:
     known = getattr(f, "argument_names", None)  # a function some of whose arguments were filled in
     if known is not None:
         return known
+    if type(f) is FunctionType and not f.__dict__:  # which most are; others may tell of another signature
+        return f.__code__.co_varnames[: f.__code__.co_argcount]
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):

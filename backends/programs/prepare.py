@@ -80,6 +80,8 @@ def with_late_updates(asg: Asg, donated: Sequence[bool]) -> Asg:
     In a training step, the update of a layer's weights is computed with their gradient, but the gradient of the layer's
     input reads the weights, too.
     """
+    if not any(donated):
+        return asg
     results = set(asg.outputs)
     key: list[float] = []
     for index, (node, first) in enumerate(zip(asg.nodes, asg.first_outputs, strict=True)):
