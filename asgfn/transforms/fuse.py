@@ -195,9 +195,9 @@ class _Cutter:
         local = {i: k for k, i in enumerate((*reads, *literals))}
         scope = _common_scope([node.scope for node in nodes])
         for index, node in zip(body, nodes, strict=True):
-            inputs = tuple([local[i] for i in node.inputs])
-            own = node.scope[len(scope) :].lstrip("/")
-            made = builder.add(Node(node.primitive, inputs, node.params, node.out_types, own, node.source))
+            if scope:
+                node = node._replace(scope=node.scope[len(scope) :].lstrip("/"))
+            made = builder.add(node, [local[i] for i in node.inputs])
             local.update(zip(self._made(index), made, strict=True))
         name = _title(
             node.primitive.name for index, node in zip(body, nodes, strict=True) if not partitioner.inlined[index]
@@ -228,6 +228,8 @@ def _title(words: Iterable[str], most: int = 4) -> str:
 
 def _common_scope(scopes: Sequence[str]) -> str:
     """The innermost scope that holds all of these."""
+    if len(set(scopes)) == 1:  # as a rule
+        return scopes[0]
     paths = [scope.split("/") for scope in scopes]
     common = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
     return "/".join(names[0] for names in common)

@@ -143,7 +143,7 @@ class Loops:
 
 
 def between(first: Cluster, second: Cluster) -> tuple[list[Cluster], list[Cluster]] | None:
-    """What lies between two clusters, the second reading the first: what the second needs, and what needs the first.
+    """What lies between two clusters, the second perhaps reading the first: what the second needs, and what needs the first.
 
     None when another path leads from the first to the second: merging them would close a cycle. While neither of the two
     grows, it stays.
@@ -151,6 +151,8 @@ def between(first: Cluster, second: Cluster) -> tuple[list[Cluster], list[Cluste
     Raises:
         TooFar: no path was found within the limit.
     """
+    if len(first.succs) == len(second.preds) == 1 and second in first.succs:
+        return [], []
     after = _reach(second.order, first, _SUCCS, second, forward=True)
     if after is None:
         return None

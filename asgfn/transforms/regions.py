@@ -80,6 +80,7 @@ class Partitioner:
             self.is_output[i] = True
         self.in_types = [[self.types[i] for i in node.inputs] for node in asg.nodes]
         self.roles = list(map(role_of, asg.nodes, self.in_types))
+        self.costs = list(map(cost_of, asg.nodes))
         self.axes = AxisFactors(
             (self.types[node.inputs[0]].shape, node.out_types[0].shape)
             for node, role in zip(asg.nodes, self.roles, strict=True)
@@ -117,9 +118,9 @@ class Partitioner:
         cost = [0] * len(self.is_literal)
         fixed_only = [True] * len(self.is_literal)  # comes from inputs and constants alone
         sources = self.sources
-        for node, role, first in zip(asg.nodes, self.roles, self.firsts, strict=True):
+        for node, role, first, own in zip(asg.nodes, self.roles, self.firsts, self.costs, strict=True):
             inputs = node.inputs
-            spent = cost_of(node) + sum([cost[i] for i in inputs])
+            spent = own + sum([cost[i] for i in inputs])
             shape = node.out_types[0].shape if node.out_types else ()
             repeat = False
             if role == VIEW:
@@ -147,7 +148,7 @@ class Partitioner:
                 continue
             selected = self.axes.selection(node.primitive.name, node.params, self.types[i].shape, shape)
             for value, inner in self.sources[i]:
-                composed = None if selected is None or inner is None else tuple([selected[k] for k in inner])
+                composed = None if selected is None or inner is None else tuple(map(selected.__getitem__, inner))
                 found.append(Source(value, composed))
         return tuple(found)
 
@@ -205,7 +206,7 @@ class Partitioner:
 
         rows = tuple(result) if kind == REDUCTION else ()
         size = max([math.prod(shape), *[t.size for t in in_types]])
-        cluster = Cluster(kind, number, tuple(frame), rows, size, cost_of(node))
+        cluster = Cluster(kind, number, tuple(frame), rows, size, self.costs[index])
         self.clusters.append(cluster)
         self.frames.append(frame)
         self.is_contraction.append(kind == CONTRACTION)
@@ -229,7 +230,7 @@ class Partitioner:
         pairs = None
         maker = self.maker.get(value)
         if selection is not None:
-            along = tuple([loops[k] for k in selection])
+            along = tuple(map(loops.__getitem__, selection))
             self.along.setdefault(value, []).append((number, along))
             if maker is not None:
                 pairs = tuple(zip(self.loops_of[value], along, strict=True))
@@ -429,7 +430,7 @@ class Partitioner:
         kind, domain, rows = leads.kind, leads.domain, leads.rows
         stays, gone = contract(first, second, path)
         stays.kind, stays.domain, stays.rows = kind, domain, rows
-        stays.frames = {frozenset([same[x] for x in frame]) for frame in first.frames | second.frames}
+        stays.frames = {frozenset(map(same.__getitem__, frame)) for frame in first.frames | second.frames}
         stays.size = max(first.size, second.size)
         stays.cost = first.cost + second.cost
         stays.inputs, stays.outputs = inputs, outputs

@@ -63,7 +63,7 @@ class _Simplifier:
             self.fold is not None
             and not prim.holds_graphs
             and prim.category != "callback"
-            and all(i in self.values for i in inputs)
+            and all(map(self.values.__contains__, inputs))
             and prim.name not in ("iota", "broadcast_in_dim")
             and all(t.size <= FOLD_LIMIT for t in node.out_types)
         ):

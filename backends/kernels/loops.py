@@ -119,7 +119,7 @@ def find_loops(asg: Asg) -> RegionLoops | None:
     depths = _depths(asg, partitioner)
 
     def placed(value: int, loops: Iterable[int]) -> Placed:
-        return Placed(value, tuple([same[x] for x in loops]))
+        return Placed(value, tuple(map(same.__getitem__, loops)))
 
     reductions = []
     for number, op in enumerate(partitioner.operations):
@@ -154,7 +154,9 @@ def _identify(partitioner: Partitioner) -> None:
     for nest in nests:
         pairs += [(a, b) for a in longest for b in nest if lengths[a] == lengths[b]]
     for a, b in pairs:
-        frames = {frozenset([same[x] for x in nest]) for nest in nests} if same[a] != same[b] else ()
+        if same[a] == same[b]:
+            continue
+        frames = {frozenset([same[x] for x in nest]) for nest in nests}
         if loops.match([Edge(-1, -1, ((a, b),))], frames) is not None:
             loops.join(a, b)
 
