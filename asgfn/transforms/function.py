@@ -53,6 +53,9 @@ def leaf_names(
     for k, arg in enumerate(args):
         at = positions[k] if positions is not None else k
         base = known[at] if at < len(known) else f"args[{at}]"
+        if isinstance(arg, Array):
+            names.append(base)
+            continue
         names.extend(base + keystr(path) for path, _ in tree_flatten_with_path(arg)[0])
     for key in sorted(kwargs or {}):
         names.extend(key + keystr(path) for path, _ in tree_flatten_with_path(kwargs[key])[0])  # type: ignore[index]

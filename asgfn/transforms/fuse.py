@@ -90,10 +90,14 @@ def _fuse_graph(asg: Asg, limits: FusionLimits) -> Asg:
 
 def _labelled(result: Asg, asg: Asg) -> Asg:
     """The result with the names and the packing of the graph that it stands for: equal graphs may differ in these."""
-    labels = {k: getattr(asg, k) for k in ("name", "input_names", "in_tree", "out_tree")}
-    if all(getattr(result, k) == v for k, v in labels.items()):
+    labels = _labels(asg)
+    if _labels(result) == labels:
         return result
     return result.replace(**labels)
+
+
+def _labels(asg: Asg) -> dict[str, Any]:
+    return {"name": asg.name, "input_names": asg.input_names, "in_tree": asg.in_tree, "out_tree": asg.out_tree}
 
 
 class _Cutter:
@@ -126,7 +130,7 @@ class _Cutter:
             elif found := self._fused(region):
                 node, reads, makes = found
                 new.update(zip(makes, builder.add(node, [new[i] for i in reads]), strict=True))
-        return prune(builder.build([new[i] for i in asg.outputs]))
+        return prune(builder.build([new[i] for i in asg.outputs], **_labels(asg)))
 
     def _alias(self, value: int, builder: GraphBuilder, new: dict[int, int]) -> None:
         chain = []
