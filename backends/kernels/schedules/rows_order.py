@@ -54,11 +54,10 @@ class RowElements(Elements):
 
 
 class _Places(RowElements):
-    """Elements of which only the places in memory are of interest: what is computed from them is not written out."""
+    """Elements of which only the places in memory are of interest: formulas are not written out."""
 
     def _apply(self, node: Node, operands: Sequence[Value], in_types: Sequence[ArrayType]) -> Value | list[Value]:
-        b, types = self.builder, [self.types.register(t.dtype) for t in node.out_types]
-        made = [b.op("any", *operands, dtype=t, attr=(id(node), k)) for k, t in enumerate(types)]
+        made = [Value("any", (), self.types.register(t.dtype), None, 0, "any") for t in node.out_types]
         return made[0] if len(made) == 1 else made
 
 
@@ -69,12 +68,17 @@ class Order:
     Attributes:
         ranks: for each loop the typical logarithm of its step in memory: the inner ones have small numbers.
         contiguous: loops along which some memory's neighbouring elements are, and how many bytes such memories have.
-        operations: of the kernel language, for one element of everything.
+        at: an index for each loop.
+        places: in memory, at these indices, of what is read and written, each with the bytes of that memory.
+        operations: of the kernel language, for one element of everything. On processors, and without reductions, where they
+            are only weighed roughly or not at all, a formula counts as one.
         wide: how many neighbours a thread should take at once, where it can.
     """
 
     ranks: dict[int, float]
     contiguous: dict[int, float]
+    at: Mapping[int, Index]
+    places: Sequence[tuple[int, Index]]
     operations: int
     wide: int = 4
 
@@ -95,7 +99,7 @@ def find_order(loops: RegionLoops, target: Target) -> Order:
     """The order of a region's loops, weighing each memory by its size."""
     at = {x: ix.axis(f"loop{x}", n) for x, n in loops.lengths.items()}
     loop_of: dict[object, int] = {atom: x for x, i in at.items() for atom in i.terms}
-    found, operations = _places_and_operations(RowElements, loops, target, at)
+    found, operations = _places_and_operations(loops, target, at)
     totals: dict[int, list[float]] = {}
     contiguous: dict[int, float] = {}
     for weight, place in found:
@@ -109,19 +113,19 @@ def find_order(loops: RegionLoops, target: Target) -> Order:
             if step == 1:
                 contiguous[x] = contiguous.get(x, 0.0) + weight
     ranks = {x: total / weight for x, (total, weight) in totals.items()}
-    return Order(ranks, contiguous, operations, 1 if target.simd else 4)
+    return Order(ranks, contiguous, at, found, operations, 1 if target.simd else 4)
 
 
 def places_of(loops: RegionLoops, target: Target, at: Mapping[int, Index]) -> list[tuple[int, Index]]:
     """The places in memory, each with the bytes of that memory, of what a region reads and writes at these indices of
     its loops."""
-    return _places_and_operations(_Places, loops, target, at)[0]
+    return _places_and_operations(loops, target, at)[0]
 
 
 def _places_and_operations(
-    elements: type[RowElements], loops: RegionLoops, target: Target, at: Mapping[int, Index]
+    loops: RegionLoops, target: Target, at: Mapping[int, Index]
 ) -> tuple[list[tuple[int, Index]], int]:
-    """The same, and how many operations that takes."""
+    """The same, and how many operations that takes; see `Order`."""
     asg = loops.asg
     b = Builder()
     for index in at.values():
@@ -133,6 +137,9 @@ def _places_and_operations(
         Memory(f"constant{k}", types.storage(t.dtype), t.size) if t.shape else None
         for k, t in enumerate(asg.constant_types)
     ]
+    # how long formulas are matters where the loops of devices are unrolled
+    are_counted = bool(loops.reductions) and not target.simd
+    elements = RowElements if are_counted else _Places
     e = elements(b, asg, types, inputs, constants, [r.result.value for r in loops.reductions])
     for r in loops.reductions:
         dtype = r.node.out_types[0].dtype
@@ -146,4 +153,4 @@ def _places_and_operations(
         found.append((t.nbytes, ix.linear(coordinates, t.shape)))
     for value, places in e.places.items():
         found += [(asg.value_types[value].nbytes, place) for place in dict.fromkeys(places)]
-    return found, b.count
+    return found, b.count if are_counted else b.count + len(asg.nodes)

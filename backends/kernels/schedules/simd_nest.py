@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from asgfn.records import record
 from backends.kernels import index as ix
-from backends.kernels.elements import Elements
+from backends.kernels.elements import Elements, rule_of
 from backends.kernels.index import Digit, Index
 from backends.kernels.ir import I32, U32, Builder, Memory, Value
 from backends.kernels.loops import RegionLoops
@@ -107,7 +107,7 @@ class SimdNest:
         if crossing is not None:
             self.across, inner = self._turned(*crossing)
             self.order = (*(x for x in self.order if x not in (self.across, inner)), self.across, inner)
-        joined = self._joined()
+        joined = self._joined(order)
         self.inner = self.order[len(self.order) - joined :]
         if self.across in self.inner:
             self.across = None
@@ -136,19 +136,24 @@ class SimdNest:
                 steps[k] += t.nbytes * (1 in (place.terms.get(atom, 0) for atom in at[x].terms))
         return (inner, outer) if steps[0] > steps[1] else (outer, inner)
 
-    def _joined(self) -> int:
+    def _joined(self, order: Order) -> int:
         """How many of the innermost loops can be one."""
         for count in range(len(self.order), 1, -1):
             inner = self.order[len(self.order) - count :]
             flat = ix.axis("flat", self.loops.steps(inner))
             if flat.is_constant:
                 return count
-            lengths = tuple(self.loops.lengths[x] for x in inner)
-            at = {x: ix.axis("outer", self.loops.lengths[x]) for x in self.order}
-            at.update(zip(inner, ix.coordinates(flat, lengths), strict=True))
-            if all(is_plain(place, flat) for _, place in places_of(self.loops, self.target, at)):
+            if all(is_plain(place, flat) for place in self._places(order, self._point(inner, flat))):
                 return count
         return min(1, len(self.order))
+
+    def _places(self, order: Order, point: dict[int, Index]) -> list[Index]:
+        """The places in memory of what is read and written, with other indices for some loops."""
+        if any(rule_of(node.primitive.name) is not None for node in self.loops.asg.nodes):
+            # where views find an element is written in another way
+            return [place for _, place in places_of(self.loops, self.target, {**order.at, **point})]
+        changes = {atom: index for x, index in point.items() for atom in order.at[x].terms}
+        return [place.replaced(changes) for _, place in order.places]
 
     def write(self, b: Builder, e: Elements, outputs: Sequence[Memory], group: Value) -> None:
         number = ix.axis("group", self.groups)
