@@ -22,15 +22,14 @@ def count_uses(body: Sequence[Any]) -> Counter[Value]:
 
     walk(body)
     uses: Counter[Value] = Counter(needed)
-    stack = [*uses]
-    while stack:
-        for value in stack.pop().args:
-            before = uses.get(value)
-            if before is None:
-                uses[value] = 1
-                stack.append(value)
+    used = [*uses]
+    for value in used:
+        for operand in value.args:
+            if operand in uses:
+                uses[operand] += 1
             else:
-                uses[value] = before + 1
+                uses[operand] = 1
+                used.append(operand)
     return uses
 
 
