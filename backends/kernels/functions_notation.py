@@ -38,7 +38,9 @@ class Number:
     # ------------------------------------------------------------------ operations
     def op(self, name: str, *others: Any, dtype: str | None = None) -> Number:
         """An operation on this number and others; Python numbers take this one's type."""
-        return Number(self.b, self.b.op(name, self.value, *(self.like(o).value for o in others), dtype=dtype))
+        b, value = self.b, self.value
+        operands = [o.value if isinstance(o, Number) else _constant(b, o, value.dtype) for o in others]
+        return Number(b, b.op(name, value, *operands, dtype=dtype))
 
     def like(self, other: Any) -> Number:
         """A Python number as a constant of this one's type; a `Number` as it is."""
@@ -206,9 +208,13 @@ class Number:
 
 def constant(b: Builder, value: Any, dtype: str = F32) -> Number:
     """A constant of the kernel: the nearest number of its type."""
+    return Number(b, _constant(b, value, dtype))
+
+
+def _constant(b: Builder, value: Any, dtype: str) -> Value:
     if dtype == F32:
         value = float(np.float32(value))
-    return Number(b, b.constant(float(value) if dtype == F64 else value, dtype))
+    return b.constant(float(value) if dtype == F64 else value, dtype)
 
 
 def where(condition: Number, a: Any, b: Any) -> Number:

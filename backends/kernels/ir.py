@@ -246,7 +246,7 @@ class Builder:
         self.blocks: list[list[Any]] = [self.body]
         self._known: dict[Any, Value] = {}  # what was computed and is in scope
         self._made: list[list[Any]] = [[]]  # for each block, what was computed in it
-        self._integers: dict[tuple[int, str], Value] = {}
+        self._constants: dict[Any, Value] = {}
         self._guarded: list[bool] = [False]  # whether a block runs only under a condition
         self._count = 0
         self.memories: list[Memory] = []
@@ -283,8 +283,8 @@ class Builder:
     def _emit(self, key: tuple, depth: int) -> Value:
         op, args, dtype, attr = key
         self._count += 1
-        value = Value(op, args, dtype, attr, depth, f"v{self._count}")
-        self.remember(key, value)
+        value = self._known[key] = Value(op, args, dtype, attr, depth, f"v{self._count}")
+        self._made[depth].append(key)
         self.blocks[depth].append(Let(value))
         if dtype == F16:
             self.features.add("f16")
@@ -300,15 +300,11 @@ class Builder:
         self._made[value.depth].append(key)
 
     def constant(self, value: Any, dtype: str) -> Value:
-        if value.__class__ is int:
-            found = self._integers.get((value, dtype))
-            if found is None:
-                found = self._integers[value, dtype] = Value("constant", (), dtype, value, 0, f"constant {value!r}")
-            return found
-        key = ("constant", (), dtype, _constant_key(value))
-        found = self._known.get(key)
+        # NaN is one constant, and zeros of both signs are two
+        key = (dtype, value.__class__, value if value and value == value else repr(value))
+        found = self._constants.get(key)
         if found is None:
-            found = self._known[key] = Value("constant", (), dtype, value, 0, f"constant {value!r}")
+            found = self._constants[key] = Value("constant", (), dtype, value, 0, f"constant {value!r}")
         return found
 
     def builtin(self, name: str) -> Value:
@@ -439,15 +435,12 @@ class Builder:
     # ------------------------------------------------------------------ memory
     def load(self, memory: Memory, place: Value, lane: int | None = None) -> Value:
         """An element. What a kernel does not write may be read early, unless that is under a condition."""
-        depth = 0
         if memory.written or memory.space != "storage":
-            depth = self.depth
             self._count += 1
-            value = Value("load", (place,), memory.dtype, (memory, lane), depth, f"v{self._count}")
+            value = Value("load", (place,), memory.dtype, (memory, lane), self.depth, f"v{self._count}")
             self.blocks[-1].append(Let(value))
             return value
-        if self._guarded[-1]:
-            depth = max(k for k, guarded in enumerate(self._guarded) if guarded)
+        depth = self.depth if self._guarded[-1] else 0
         return self.op("load", place, dtype=memory.dtype, attr=(memory, lane), depth=depth)
 
     def store(self, memory: Memory, place: Value, value: Value | tuple[Value, ...]) -> None:
@@ -580,10 +573,9 @@ class Builder:
         self._guarded.pop()
         level = len(self.blocks)
         for key in self._made.pop():
-            # unless it was computed outside of the block since
-            found = self._known.get(key)
-            if found is not None and found.depth >= level:
-                del self._known[key]
+            found = self._known.pop(key, None)
+            if found is not None and found.depth < level:
+                self._known[key] = found  # it was computed outside of the block since
 
     def set_axis(self, axis: Index, value: Value) -> None:
         """Says which value an axis has: that of a thread, say."""
@@ -615,8 +607,3 @@ class Builder:
             frozenset(self.features),
             **more,
         )
-
-
-def _constant_key(value: Any) -> Any:
-    """Equal for equal constants, with zeros of both signs and NaN told apart."""
-    return (repr(value), type(value).__name__)
