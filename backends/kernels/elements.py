@@ -92,10 +92,9 @@ class Elements:
     # ------------------------------------------------------------------ asking
     def at(self, value: int, coordinates: Coordinates, mask: Value | None = None) -> Value:
         """The element of a value. Where the mask does not hold, anything may come back, but nothing outside is read."""
-        found = self.resolved.get(value)
-        if found is not None and found[0] == coordinates:
-            return found[1]
-        key = ("at", id(self), value, coordinates, mask)
+        if value in self.resolved and self.resolved[value][0] == coordinates:
+            return self.resolved[value][1]
+        key = (self, value, coordinates, mask)
         known = self.builder.recall(key)
         if known is None:
             known = self._compute(value, coordinates, mask)
@@ -124,7 +123,7 @@ class Elements:
             return made
         first = self.asg.first_outputs[producer]
         for k, element in enumerate(made):
-            self.builder.remember(("at", id(self), first + k, coordinates, mask), element)
+            self.builder.remember((self, first + k, coordinates, mask), element)
         return made[value - first]
 
     def _apply(self, node: Node, operands: Sequence[Value], in_types: Sequence[ArrayType]) -> Value | list[Value]:

@@ -178,13 +178,15 @@ class Types:
 
     def rounded(self, b: Builder, value: Value, dtype: np.dtype) -> Value:
         """A register's value, as the dtype that it stands for would have it: rounded, or wrapped around."""
+        if dtype.itemsize >= 4:
+            return value
         if dtype == np.float16 and value.dtype == F32:
             if self.exact:
                 return b.op("convert", b.op("convert", value, dtype=F16), dtype=F32)
             return round_float16(b, value)
         if dtype == BFLOAT16:
             return round_bfloat16(b, value, self.is_nan)
-        if dtype.kind in "iu" and dtype.itemsize < 4:
+        if dtype.kind in "iu":
             bits = 8 * dtype.itemsize
             if dtype.kind == "u":
                 return b.op("and", value, b.constant((1 << bits) - 1, U32))

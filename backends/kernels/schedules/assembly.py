@@ -91,7 +91,6 @@ class _Attempt:
         self.memories: dict[Argument, Memory] = {}
         self.places: dict[Argument, list[Index]] = {}
         self.scratch = Scratch(b, target)
-        self.elements: list[Elements] = []  # kept: what the builder remembers goes by their identity
         for p in parts:
             asg = p.part.asg
             types = [*asg.inputs, *asg.constant_types]
@@ -128,7 +127,6 @@ class _Attempt:
             memories = [self.memories.get(a) if a is not None else None for a in (*p.inputs, *p.constants)]
             memories += [self.memories[argument] for argument, _, _ in p.extra]
             e = p.part.write(b, memories, [self.memories[a] for a in p.outputs], group, self.scratch)
-            self.elements.append(e)
             arguments = (*p.inputs, *p.constants)
             for value, places in e.places.items():
                 argument = arguments[value]
