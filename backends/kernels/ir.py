@@ -79,6 +79,8 @@ class Memory:
 class Statement:
     """What a kernel does, in order."""
 
+    __slots__ = ()
+
     def operands(self) -> Sequence[Value]:
         """The values that it does something with; a value that is only computed is none."""
         return ()
@@ -88,9 +90,13 @@ class Statement:
         return ()
 
 
-@record(frozen=False)
 class Let(Statement):
-    value: Value
+    """Computes a value. There are so many that it is no record, whose first instances take long to make."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value):
+        self.value = value
 
 
 @record(frozen=False, eq=False)

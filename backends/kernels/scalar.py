@@ -13,22 +13,26 @@ import numpy as np
 
 from asgfn.graph.types import ArrayType
 from asgfn.primitives.threefry import PARITY, ROTATIONS
-from asgfn.records import record
 from backends.kernels import functions_bits, functions_exact
 from backends.kernels.functions_notation import Number, constant, loaded_later, where
 from backends.kernels.ir import BOOL, F16, F32, F64, U32, U64, Builder, Value
 from backends.kernels.types import FLOATS, Types, magnitude_bits
 
 
-@record
 class Operation:
     """What a rule is called with, besides the operands."""
 
-    b: Builder
-    types: Types
-    in_types: Sequence[ArrayType]
-    out_types: Sequence[ArrayType]
-    params: Mapping[str, Any]
+    __slots__ = ("b", "in_types", "out_types", "params", "types")
+
+    def __init__(
+        self,
+        b: Builder,
+        types: Types,
+        in_types: Sequence[ArrayType],
+        out_types: Sequence[ArrayType],
+        params: Mapping[str, Any],
+    ):
+        self.b, self.types, self.in_types, self.out_types, self.params = b, types, in_types, out_types, params
 
     @property
     def dtype(self) -> np.dtype:
