@@ -61,12 +61,14 @@ class Unsupported(Exception):
     """A node has no rule, or its types have no place in this kernel language: the caller computes it another way."""
 
 
-def supports(node: Node, in_types: Sequence[ArrayType], types: Types) -> bool:
-    """Whether elements of a node's results can be asked for."""
-    if not all(types.holds(t.dtype) for t in (*in_types, *node.out_types)):
-        return False
-    name = node.primitive.name
-    return rule_of(name) is not None or scalar.supports(name, in_types, node.out_types, node.params)
+def supports(asg: Asg, types: Types) -> bool:
+    """Whether elements of all values of a graph can be asked for."""
+    of = asg.value_types
+    return all(map(types.holds, {t.dtype for t in of})) and all(
+        rule_of(node.primitive.name) is not None
+        or scalar.supports(node.primitive.name, [of[i] for i in node.inputs], node.out_types, node.params)
+        for node in asg.nodes
+    )
 
 
 class Elements:

@@ -120,8 +120,7 @@ def _operations(asg: Asg) -> int:
 
 def lower_region(asg: Asg, kind: str, target: Target) -> Plan | None:
     """The plan of a region; None if the host has to compute it."""
-    types = asg.value_types
-    if kind != "group" and not all(supports(node, [types[i] for i in node.inputs], target.types) for node in asg.nodes):
+    if kind != "group" and not supports(asg, target.types):
         return None
     maker = _maker(_by_kind, kind)
     found = maker(asg, target) if maker is not None else None

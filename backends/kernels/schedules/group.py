@@ -26,7 +26,7 @@ _Same = tuple[Asg, str]
 def plan(asg: Asg, target: Target) -> Plan | None:
     """As few kernels as the device's limits allow, and those of regions that take several; None if the host has to
     compute one of them."""
-    if not all(_is_supported(node.params["asg"], target) for node in asg.nodes):
+    if not all(supports(node.params["asg"], target.types) for node in asg.nodes):
         return None
     try:
         return _plan(asg, target, tries=False)
@@ -167,11 +167,6 @@ def part_of(asg: Asg, kind: str, target: Target, tries: bool) -> Part | Halves |
     except NotComputed:
         return None
     return part
-
-
-def _is_supported(asg: Asg, target: Target) -> bool:
-    types = asg.value_types
-    return all(supports(node, [types[i] for i in node.inputs], target.types) for node in asg.nodes)
 
 
 def _packed(parts: Sequence[Bound], target: Target) -> Iterator[list[Bound]]:
