@@ -81,8 +81,20 @@ class Program:
             texts = {function_name(d.text): d.text for d in finished.kernels if d.kernel is not None}
             self._functions = texts | called_by(texts.values())
             quick = quick_at_first(finished.steps)
+            self._arrange()  # meanwhile other threads compile
             addresses = engine.compile(self._functions, building=building, quick=quick)
             native.load()
+        self._link(addresses)
+        # counts the calls of a program that has kernels which were compiled quickly, until they are compiled well
+        self._calls = itertools.count() if self.is_improvable else None
+        self._workspaces: list[_Workspace] = []  # that no call uses
+        self._shared = None if finished.temporaries else self._new_workspace()
+        for step, place in untold(finished.steps, _warned):
+            _log.info("cpu: %s%s is computed by NumPy, because %s", step.name, place, step.why)
+
+    def _arrange(self) -> None:
+        """Finds out what of a call has nothing to do with code."""
+        finished = self.finished
         self.numbers = {s: k for k, s in enumerate(self._storages())}
         self._constants = {k: np.ascontiguousarray(c) for k, c in finished.constants.items()}
         self._read = [k for k, s in enumerate(finished.inputs) if isinstance(s, Storage) and s.root in self.numbers]
@@ -94,18 +106,11 @@ class Program:
             [(self.numbers[finished.inputs[k].root], finished.in_types[k].dtype) for k in self._read]  # type: ignore[union-attr]
             + [(number, t.dtype) for number, t, _ in self._new]
         )
-        self._link(addresses)
-        # counts the calls of a program that has kernels which were compiled quickly, until they are compiled well
-        self._calls = itertools.count() if self.is_improvable else None
         self._results = self._where_results_are()
         # which is the rule: each result is an array that is new, in this order
         new = [*range(len(self._read), len(self._read) + len(self._new))]
         self._are_new = [k for k, constant, t in self._results if constant is None and t is None] == new
         self._are_new &= len(new) == len(self._results)
-        self._workspaces: list[_Workspace] = []  # that no call uses
-        self._shared = None if finished.temporaries else self._new_workspace()
-        for step, place in untold(finished.steps, _warned):
-            _log.info("cpu: %s%s is computed by NumPy, because %s", step.name, place, step.why)
 
     def _link(self, addresses: dict[str, int]) -> None:
         """Has native code call these functions from now on."""
