@@ -37,8 +37,9 @@ def assigned(body: Sequence[Any]) -> set[Variable]:
     """The variables that statements change."""
     found: set[Variable] = set()
     for s in body:
-        if isinstance(s, Assign):
+        if s.__class__ is Assign:
             found.add(s.variable)
-        for block in s.blocks():
-            found |= assigned(block)
+        elif s.__class__ is not Let:
+            for block in s.blocks():
+                found |= assigned(block)
     return found

@@ -54,11 +54,19 @@ class RowElements(Elements):
 
 
 class _Places(RowElements):
-    """Elements of which only the places in memory are of interest: formulas are not written out."""
+    """Elements of which only the places in memory are of interest: neither loads nor formulas are written out."""
+
+    def _input(self, value: int, coordinates: Coordinates, mask: Value | None) -> Value:
+        t = self.value_types[value]
+        self.places.setdefault(value, []).append(ix.linear(coordinates, t.shape))
+        return self._any(t)
 
     def _apply(self, node: Node, operands: Sequence[Value], in_types: Sequence[ArrayType]) -> Value | list[Value]:
-        made = [Value("any", (), self.types.register(t.dtype), None, 0, "any") for t in node.out_types]
+        made = [self._any(t) for t in node.out_types]
         return made[0] if len(made) == 1 else made
+
+    def _any(self, t: ArrayType) -> Value:
+        return Value("any", (), self.types.register(t.dtype), None, 0, "any")
 
 
 @record
@@ -131,16 +139,18 @@ def _places_and_operations(
     for index in at.values():
         for atom in index.atoms():
             b.set_axis(Index({atom: 1}), b.builtin("thread"))
-    types = target.types
-    inputs = [Memory(f"in{k}", types.storage(t.dtype), t.size) for k, t in enumerate(asg.inputs)]
-    constants = [
-        Memory(f"constant{k}", types.storage(t.dtype), t.size) if t.shape else None
-        for k, t in enumerate(asg.constant_types)
-    ]
+    types, reduced = target.types, [r.result.value for r in loops.reductions]
     # how long formulas are matters where the loops of devices are unrolled
     are_counted = bool(loops.reductions) and not target.simd
-    elements = RowElements if are_counted else _Places
-    e = elements(b, asg, types, inputs, constants, [r.result.value for r in loops.reductions])
+    if are_counted:
+        inputs = [Memory(f"in{k}", types.storage(t.dtype), t.size) for k, t in enumerate(asg.inputs)]
+        constants = [
+            Memory(f"constant{k}", types.storage(t.dtype), t.size) if t.shape else None
+            for k, t in enumerate(asg.constant_types)
+        ]
+        e = RowElements(b, asg, types, inputs, constants, reduced)
+    else:
+        e = _Places(b, asg, types, (), (), reduced)
     for r in loops.reductions:
         dtype = r.node.out_types[0].dtype
         e.known[r.result.value] = lambda _, dtype=dtype: types.constant(b, 1, dtype)  # type: ignore[misc]
