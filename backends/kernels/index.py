@@ -172,6 +172,9 @@ class Index:
             return Index({})
         if self.low < 0:
             return Index({Digit(self, step, base): 1})
+        single = self._single()
+        if single is not None and single.__class__ is not Digit:
+            return _digit_index(self, step, base)  # there is nothing to take apart
         # what is a multiple of the step leaves the division; the rest must not carry into it
         whole, rest = self._split(step)
         if rest.low < 0 or rest.high >= step:
@@ -347,7 +350,7 @@ def _joined(terms: dict[Atom, int]) -> tuple[dict[Atom, int], int]:
     changed = True
     while changed:
         changed = False
-        digits = [a for a in terms if isinstance(a, Digit)]
+        digits = [a for a in terms if a.__class__ is Digit]
         if len(digits) < 2:
             break
         for low in digits:
