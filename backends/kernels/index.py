@@ -13,20 +13,11 @@ it together again; sums of neighbouring digits join, so what moves nothing costs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-
-class _Lazy:
-    """An attribute that is computed when it is first asked for; without the lock of `functools.cached_property`."""
-
-    def __init__(self, compute: Callable[[Any], Any]):
-        self._compute, self._name = compute, compute.__name__
-
-    def __get__(self, owner: Any, kind: Any = None) -> Any:
-        found = owner.__dict__[self._name] = self._compute(owner)
-        return found
+from asgfn.records import lazy
 
 
 class Atom:
@@ -64,7 +55,7 @@ class Digit(Atom):
     def __eq__(self, other: object) -> bool:
         return type(other) is Digit and (self.step, self.base, self.index) == (other.step, other.base, other.index)
 
-    @_Lazy
+    @lazy
     def _hash(self) -> int:
         return hash((self.index, self.step, self.base))
 
@@ -107,7 +98,7 @@ class Index:
         self.constant = constant
 
     # ------------------------------------------------------------------ bounds
-    @_Lazy
+    @lazy
     def low(self) -> int:
         """A lower bound of its values."""
         total = self.constant
@@ -115,7 +106,7 @@ class Index:
             total += c * (atom.low if c > 0 else atom.high)
         return total
 
-    @_Lazy
+    @lazy
     def high(self) -> int:
         """An upper bound of its values."""
         total = self.constant
@@ -272,7 +263,7 @@ class Index:
             return not self.terms and self.constant == other
         return isinstance(other, Index) and self.constant == other.constant and self.terms == other.terms
 
-    @_Lazy
+    @lazy
     def _hash(self) -> int:
         return hash((self.constant, frozenset(self.terms.items())))
 
