@@ -163,6 +163,8 @@ class Index:
             return Index({})
         if self.low < 0:
             return Index({Digit(self, step, base): 1})
+        if step == 1 and (base is None or self.high < base):
+            return self
         single = self._single()
         if single is not None and single.__class__ is not Digit:
             return _digit_index(self, step, base)  # there is nothing to take apart
