@@ -76,3 +76,14 @@ def test_coordinates_are_those_of_the_place() -> None:
         assert ix.coordinates(i * 10 + j, (6, 10)) == (i, j)
         assert ix.coordinates(i * 10 + j, (2, 3, 10)) == (i.digit(3), i.digit(1, 3), j)
         assert ix.coordinates(j * 6 + i, (10, 6)) == (j, i)
+
+
+def test_what_is_read_under_a_condition_is_read_under_it_in_a_loop_that_certainly_runs() -> None:
+    b = Builder()
+    memory = b.argument("in0", F32, 64)
+    thread = b.builtin("thread")
+    with b.loop(ix.axis("i", 8), certain=True):
+        assert b.load(memory, thread).depth == 0
+    other = b.op("add", thread, b.constant(60, I32))
+    with b.when(b.op("lt", other, b.constant(64, I32), dtype=BOOL)), b.loop(ix.axis("j", 8), certain=True):
+        assert b.load(memory, other).depth == 1

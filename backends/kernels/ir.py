@@ -253,7 +253,7 @@ class Builder:
         self._known: dict[Any, Value] = {}  # what was computed and is in scope
         self._made: list[list[Any]] = [[]]  # for each block, what was computed in it
         self._constants: dict[Any, Value] = {}
-        self._guarded: list[bool] = [False]  # whether a block runs only under a condition
+        self._guarded: list[int] = [0]  # for each block the depth of the innermost one that runs only under a condition
         self._count = 0
         self.memories: list[Memory] = []
         self.shared: list[Memory] = []
@@ -446,8 +446,7 @@ class Builder:
             value = Value("load", (place,), memory.dtype, (memory, lane), self.depth, f"v{self._count}")
             self.blocks[-1].append(Let(value))
             return value
-        depth = self.depth if self._guarded[-1] else 0
-        return self.op("load", place, dtype=memory.dtype, attr=(memory, lane), depth=depth)
+        return self.op("load", place, dtype=memory.dtype, attr=(memory, lane), depth=self._guarded[-1])
 
     def store(self, memory: Memory, place: Value, value: Value | tuple[Value, ...]) -> None:
         memory.written = True
@@ -572,7 +571,7 @@ class Builder:
     def _enter(self, block: list[Any], guarded: bool) -> None:
         self.blocks.append(block)
         self._made.append([])
-        self._guarded.append(guarded)
+        self._guarded.append(self.depth if guarded else self._guarded[-1])
 
     def _leave(self) -> None:
         self.blocks.pop()
