@@ -14,8 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 
 ALIGNMENT = 64
-# Larger memory starts where a huge page can: the system clears these in less time, and NumPy asks for them.
-_LARGE, _HUGE_PAGE = 1 << 23, 1 << 21
 # smaller arrays are left to NumPy, which is quick with them
 SMALLEST = 1 << 15
 # of memory that nobody uses
@@ -34,10 +32,9 @@ class Block:
 
     def __init__(self, nbytes: int):
         self.nbytes = nbytes
-        alignment = ALIGNMENT if nbytes < _LARGE else _HUGE_PAGE
-        self.owner = np.empty(nbytes + alignment, np.uint8)
+        self.owner = np.empty(nbytes + ALIGNMENT, np.uint8)
         start = address_of(self.owner)
-        self.offset = -start % alignment
+        self.offset = -start % ALIGNMENT
         self.address = start + self.offset
 
     def is_free(self) -> bool:
