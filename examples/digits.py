@@ -29,11 +29,12 @@ def main(argv: Sequence[str] | None = None) -> float:
     batches = DataLoader(train, options.batch_size, shuffle=True, drop_last=True, seed=options.seed)
 
     model = nn_fn.sequential(
+        nn_fn.dropout(0.1),
         nn_fn.linear(64, 256), nn_fn.activation("relu"), nn_fn.dropout(0.4),
         nn_fn.linear(256, 256), nn_fn.activation("relu"), nn_fn.dropout(0.4),
         nn_fn.linear(256, 10),
     )  # fmt: skip
-    rate = schedules.cosine_decay_schedule(8e-3, options.epochs * len(batches))
+    rate = schedules.cosine_decay_schedule(3e-3, options.epochs * len(batches))
     optimiser = nn_fn.adamw(rate, weight_decay=0.1)
     step = nn_fn.train_step(nn_fn.supervised(model, F.cross_entropy), optimiser, backend=options.backend)
     state = nn_fn.init_train_state(model, optimiser, random.key(options.seed))
